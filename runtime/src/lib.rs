@@ -1,0 +1,8 @@
+//! netloom's Linux: TAP ports, workers, namespaces, containers and host sockets.
+//!
+//! This crate never prints, never parses arguments and never decides what a frame's fate is. All its unsafe code stands in
+//! `sys.rs`.
+
+pub mod fabric;
+pub mod protocol;
+pub mod spec;

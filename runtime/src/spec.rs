@@ -1,0 +1,225 @@
+//! What a container is to be: the words of `netloom run`, checked, before anything Linux happens.
+//!
+//! These types are written to disk (the record of a container) and cross processes (command → daemon → supervisor → helper), so
+//! they own their data and name no descriptor.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
+
+use netloom_switch::Mac;
+use serde::{Deserialize, Serialize};
+
+/// Everything that `run` and `create` say about a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// The command and its arguments; never empty.
+    pub command: Vec<String>,
+    pub process: ProcessSpec,
+    pub hostname: Option<String>,
+    /// `-t`: the command runs on a terminal of its own.
+    pub tty: bool,
+    /// `-i`: standard input stays open.
+    pub interactive: bool,
+    /// `--rm`
+    pub auto_remove: bool,
+    pub restart: RestartPolicy,
+    pub labels: BTreeMap<String, String>,
+    pub network: NetworkSpec,
+    pub root: RootSpec,
+    /// `--sysctl`, in the order given.
+    pub sysctls: Vec<(String, String)>,
+    pub security: SecuritySpec,
+    pub limits: LimitSpec,
+}
+
+/// What every process started in a container has, the command and those of `exec` alike.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ProcessSpec {
+    /// `K=V`; the runtime adds PATH, HOSTNAME, HOME and, on a terminal, TERM where they are missing.
+    pub env: Vec<String>,
+    pub workdir: Option<PathBuf>,
+    /// `UID[:GID]` or names, looked up inside the container.
+    pub user: Option<String>,
+    /// File mode creation mask of the `run` command.
+    pub umask: u32,
+}
+
+/// `--restart`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "policy")]
+pub enum RestartPolicy {
+    #[default]
+    No,
+    /// After an exit other than 0, at most `retries` times in a row; no number: without end.
+    OnFailure {
+        retries: Option<u32>,
+    },
+    Always,
+}
+
+/// Where a container's network namespace comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "mode")]
+pub enum NetworkMode {
+    /// Its own, each of its networks on one interface; `bridge` is the network that always exists.
+    Bridge,
+    None,
+    Host,
+    /// That of another container of the same instance: a name, an ID or a prefix.
+    Container {
+        container: String,
+    },
+    /// That of any process: `container:pid:PID`.
+    Pid {
+        pid: i32,
+    },
+    /// A namespace file: `ns:PATH`.
+    Path {
+        path: PathBuf,
+    },
+}
+
+/// The network side of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    pub mode: NetworkMode,
+    /// Bridge mode only: the networks, eth0's first.
+    pub networks: Vec<NetworkRequest>,
+    pub publish: Vec<Publication>,
+    pub dns: Vec<IpAddr>,
+    pub dns_search: Vec<String>,
+    /// `--add-host`
+    pub add_host: Vec<(String, IpAddr)>,
+    pub host_loopback: bool,
+}
+
+/// `--net name=N,ip=A,alias=X`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRequest {
+    pub network: String,
+    pub ip: Option<Ipv4Addr>,
+    pub mac: Option<Mac>,
+    pub mtu: Option<u16>,
+    pub aliases: Vec<String>,
+}
+
+/// The transport of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// One host port that leads to one container port; ranges are spread out before they come here.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Publication {
+    /// `None`: 0.0.0.0 and [::].
+    pub host_ip: Option<IpAddr>,
+    /// 0: the host chooses.
+    pub host_port: u16,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}
+
+/// The filesystem of a container.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RootSpec {
+    /// `--rootfs DIR`; without it a copy-on-write view of the host's own root.
+    pub rootfs: Option<PathBuf>,
+    pub read_only: bool,
+    pub volumes: Vec<Volume>,
+    /// `--tmpfs DST`
+    pub tmpfs: Vec<PathBuf>,
+    /// `--device`: paths of the host's device nodes.
+    pub devices: Vec<PathBuf>,
+}
+
+/// `-v SRC:DST[:ro]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Absolute, on the host.
+    pub source: PathBuf,
+    /// Absolute, in the container.
+    pub target: PathBuf,
+    pub read_only: bool,
+}
+
+/// What the container may do beyond or below the default.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct SecuritySpec {
+    /// Names without `CAP_`, upper case, or `ALL`.
+    pub cap_add: Vec<String>,
+    pub cap_drop: Vec<String>,
+    pub privileged: bool,
+    /// `--security-opt seccomp=unconfined`
+    pub seccomp_unconfined: bool,
+    /// `--security-opt no-new-privileges=false` clears it; set by default.
+    pub no_new_privileges: bool,
+}
+
+/// Resource limits.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LimitSpec {
+    /// `--ulimit NAME=SOFT[:HARD]`; `None` is unlimited.
+    pub ulimits: Vec<(String, Option<u64>, Option<u64>)>,
+    pub pids: Option<u64>,
+    /// `--memory`, in bytes.
+    pub memory: Option<u64>,
+}
+
+/// `netloom exec`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExecSpec {
+    pub command: Vec<String>,
+    /// Added to the container's own.
+    pub process: ProcessSpec,
+    pub tty: bool,
+    pub interactive: bool,
+    pub privileged: bool,
+}
+
+/// One interface of a container on one network, with the addresses that the IPAM gave it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    pub network: String,
+    /// `eth0`, …
+    pub ifname: String,
+    pub mac: Mac,
+    pub ip: Ipv4Addr,
+    pub prefix_len: u8,
+    /// The default route of this network, where it has one.
+    pub gateway: Option<Ipv4Addr>,
+    /// Whether the container's default route goes this way: the first network's does.
+    pub default_route: bool,
+    pub mtu: u16,
+    pub aliases: Vec<String>,
+}
+
+/// What the daemon decided for one start of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub attachments: Vec<Attachment>,
+    /// `container:NAME`: a process that is in the namespace to join.
+    pub join_pid: Option<i32>,
+    /// The nameservers for /etc/resolv.conf; empty: the host's own file.
+    pub nameservers: Vec<IpAddr>,
+    pub search: Vec<String>,
+    /// The lines of /etc/hosts beyond localhost.
+    pub hosts: Vec<(IpAddr, Vec<String>)>,
+}
+
+/// A container as its directory keeps it: `<root>/containers/<id>/record.json`. The daemon alone writes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub version: u32,
+    /// 64 hex digits.
+    pub id: String,
+    pub name: String,
+    pub spec: ContainerSpec,
+    /// RFC 3339, UTC.
+    pub created: String,
+}

@@ -1,0 +1,132 @@
+//! Why frames are dropped, and what every port has seen. A drop is a value with a reason and a counter.
+//!
+//! This is the one table of drop reasons: `netloom drops`, the events and the traces all print these names, and the books of a
+//! port balance: received = forwarded + flooded + answered + dropped.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use serde::Serialize;
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// Why a frame went nowhere.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum DropReason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl DropReason {
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name that people and their scripts see.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            /// One sentence for people.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The destination lies behind the port that the frame came from.
+    BackToIngress = "back_to_ingress",
+    /// The offload header contradicts the frame it came with.
+    BadOffload = "bad_offload",
+    /// The port is not open, or was closed while the frame was on its way.
+    PortClosed = "port_closed",
+    /// Longer than the egress port's link takes.
+    TooLong = "too_long",
+    /// Shorter than an Ethernet header.
+    Runt = "runt",
+    /// The source is a group address.
+    GroupSource = "group_source",
+    /// The source is all zeros.
+    ZeroSource = "zero_source",
+    /// The source belongs to the gateway or to another port.
+    SpoofedSource = "spoofed_source",
+    /// A reserved address of IEEE 802.1Q (01:80:c2:00:00:00 to 0f) is not forwarded by a bridge.
+    ReservedAddress = "reserved_address",
+    /// Ports of an isolated network reach the gateway alone.
+    Isolated = "isolated",
+    /// A flood that has no port to go to.
+    NobodyElse = "nobody_else",
+    /// The egress port's ring was full.
+    EgressFull = "egress_full",
+    /// The kernel refused the frame at the egress port.
+    EgressRefused = "egress_refused",
+    /// The inbox of the worker that owns the egress port was full.
+    InboxFull = "inbox_full",
+    /// The gateway has no use for a packet of this kind.
+    GatewayUnsupported = "gateway_unsupported",
+    /// The gateway found the packet malformed.
+    GatewayMalformed = "gateway_malformed",
+    /// The gateway does not take fragments.
+    GatewayFragment = "gateway_fragment",
+    /// The gateway's checksum test failed.
+    GatewayChecksum = "gateway_checksum",
+    /// The gateway is at a limit of flows, mappings or queries.
+    GatewayLimit = "gateway_limit",
+    /// The network is internal, or the destination is the host's loopback.
+    GatewayForbidden = "gateway_forbidden",
+    /// A host socket would not take the data.
+    GatewayOutside = "gateway_outside",
+}
+
+/// One port's counters. Any worker adds to them; readers see each exact, not all at one instant.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    rx_frames: AtomicU64,
+    rx_bytes: AtomicU64,
+    tx_frames: AtomicU64,
+    tx_bytes: AtomicU64,
+    drops: [AtomicU64; DropReason::ALL.len()],
+}
+
+impl PortCounters {
+    /// A frame of `bytes` bytes came in from the port.
+    pub fn received(&self, bytes: usize) {
+        self.rx_frames.fetch_add(1, Relaxed);
+        self.rx_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// A frame of `bytes` bytes went out to the port.
+    pub fn sent(&self, bytes: usize) {
+        self.tx_frames.fetch_add(1, Relaxed);
+        self.tx_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// A frame was dropped: of its ingress port where the switch decided, of its egress port where sending failed.
+    pub fn dropped(&self, reason: DropReason) {
+        if let Some(count) = self.drops.get(reason as usize) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub fn snapshot(&self) -> PortCounts {
+        PortCounts {
+            rx_frames: self.rx_frames.load(Relaxed),
+            rx_bytes: self.rx_bytes.load(Relaxed),
+            tx_frames: self.tx_frames.load(Relaxed),
+            tx_bytes: self.tx_bytes.load(Relaxed),
+            drops: DropReason::ALL
+                .iter()
+                .zip(&self.drops)
+                .map(|(reason, count)| (*reason, count.load(Relaxed)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        }
+    }
+}
+
+/// What [`PortCounters`] held at one moment; reasons that never happened are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortCounts {
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+    pub drops: Vec<(DropReason, u64)>,
+}

@@ -1,0 +1,95 @@
+//! The outside as the gateway sees it: host sockets, by number.
+//!
+//! The gateway decides when a socket is opened, read, written and closed; whoever implements [`Outside`] owns the descriptors
+//! (the runtime) or plays the world (the tests). Nothing here blocks: what would block answers [`OutsideError::WouldBlock`], and
+//! [`Gateway::ready`](super::Gateway::ready) is called once the socket can go on. Readiness is edge-triggered: after a
+//! `WouldBlock` exactly one notice follows.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::Frame;
+
+/// A host socket of one gateway; the gateway makes these up and uses each for one socket at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u32);
+
+/// What became possible on a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readiness {
+    pub readable: bool,
+    pub writable: bool,
+    /// An error or a hang-up waits to be read.
+    pub error: bool,
+}
+
+/// Why a host socket would not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OutsideError {
+    #[error("the socket would block")]
+    WouldBlock,
+    #[error("connection refused")]
+    Refused,
+    #[error("connection reset")]
+    Reset,
+    #[error("network unreachable")]
+    NetworkUnreachable,
+    #[error("host unreachable")]
+    HostUnreachable,
+    #[error("timed out")]
+    TimedOut,
+    #[error("message too long")]
+    MessageTooLong,
+    #[error("not permitted")]
+    Forbidden,
+    /// No descriptors, ports or memory left.
+    #[error("out of sockets")]
+    Exhausted,
+    #[error("the socket failed")]
+    Failed,
+}
+
+/// A datagram read from a host socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    pub len: usize,
+    pub from: SocketAddr,
+    /// The host address it was sent to, where the kernel tells.
+    pub to: Option<IpAddr>,
+}
+
+/// Host sockets and the way back into the switch. One value serves one gateway (one port), on the thread that owns it.
+pub trait Outside {
+    /// Sends a frame from the gateway, port 0, through the switch. It is copied or written before this returns.
+    fn emit(&mut self, frame: &Frame<'_>);
+
+    /// Opens a TCP socket and starts to connect it. `Ok`: a readiness with `writable` or `error` follows, and then
+    /// [`tcp_outcome`](Self::tcp_outcome) tells how it went.
+    fn tcp_connect(&mut self, socket: SocketId, to: SocketAddr) -> Result<(), OutsideError>;
+
+    /// How a connect ended; `WouldBlock` while it has not.
+    fn tcp_outcome(&mut self, socket: SocketId) -> Result<(), OutsideError>;
+
+    /// Reads what has come; `Ok(0)` is the peer's FIN.
+    fn tcp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<usize, OutsideError>;
+
+    /// Writes what the socket takes now.
+    fn tcp_send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, OutsideError>;
+
+    /// Sends FIN: no more will be written.
+    fn tcp_finish(&mut self, socket: SocketId);
+
+    /// Closes the socket with a RST.
+    fn tcp_reset(&mut self, socket: SocketId);
+
+    /// Opens a UDP socket for datagrams to addresses of `of`'s family, on a port the host chooses.
+    fn udp_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError>;
+
+    /// Sends one datagram; `from` is the host address it should leave with, where that matters (a published port).
+    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError>;
+
+    /// Reads one datagram.
+    fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError>;
+
+    /// Closes a socket of either kind. The number may then be used anew.
+    fn close(&mut self, socket: SocketId);
+}
