@@ -1,0 +1,356 @@
+//! The shapes of the daemon's HTTP API, which are also what `--format json` prints.
+//!
+//! The API is HTTP/1.1 with JSON on `<root>/netloom.sock`. Every listing's row is here; keys are snake_case and only ever added.
+//!
+//! | method and path | request | answer |
+//! |---|---|---|
+//! | GET /v1/version | | [`Version`] |
+//! | POST /v1/containers | [`CreateContainer`] | [`Created`] |
+//! | GET /v1/containers?all=true | | [`Container`] list |
+//! | GET /v1/containers/{ref} | | [`Container`] |
+//! | DELETE /v1/containers/{ref}?force=true | | |
+//! | POST /v1/containers/{ref}/{start,restart,stop,kill,pause,unpause,rename} | [`StopContainer`], [`KillContainer`], [`RenameContainer`] or nothing | |
+//! | GET /v1/containers/{ref}/wait | | [`Waited`], once it has ended |
+//! | GET /v1/containers/{ref}/stats | | [`Stats`] |
+//! | POST, DELETE /v1/containers/{ref}/publications | [`Publications`] | [`PortBinding`] list |
+//! | GET, POST /v1/networks | [`CreateNetwork`] | [`Network`] list, [`Network`] |
+//! | GET, PATCH, DELETE /v1/networks/{name} | [`Settings`] | [`Network`] |
+//! | POST /v1/networks/prune | | [`Pruned`] |
+//! | POST /v1/networks/{name}/connect | [`ConnectNetwork`] | |
+//! | POST /v1/networks/{name}/disconnect | [`DisconnectNetwork`] | |
+//! | PATCH /v1/networks/{name}/ports/{id} | [`Settings`] | |
+//! | GET /v1/{ports,fdb,leases,flows,drops}?network={name} | | [`Port`], [`FdbEntry`], [`Lease`], [`Flow`], [`Drop`] lists |
+//! | POST, DELETE /v1/networks/{name}/fdb | [`FdbChange`] | |
+//! | GET /v1/events | | [`Event`]s, a JSON object a line, without end |
+//! | POST /v1/prune | | [`Pruned`] |
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use ipnet::Ipv4Net;
+use netloom_runtime::spec::{ContainerSpec, Protocol, Publication};
+use netloom_switch::Mac;
+use serde::{Deserialize, Serialize};
+
+/// The body of every answer that is not a success.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What failed and why: lower case, no full stop.
+    pub error: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// 125, 126 or 127 where `run` and `exec` should end with it; otherwise 1, or 2 for wrong usage.
+    pub exit_code: u8,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+    pub api_version: String,
+    pub protocol_version: u32,
+    pub pid: u32,
+    pub started: String,
+    pub workers: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CreateContainer {
+    /// `None`: two words are made up.
+    pub name: Option<String>,
+    pub spec: ContainerSpec,
+}
+
+/// The record is on disk; the caller starts the supervisor.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Created {
+    pub id: String,
+    pub name: String,
+}
+
+/// Where a container stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    #[default]
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Exited,
+    /// Being removed, or its removal failed half-way.
+    Dead,
+}
+
+/// One container, as `inspect` shows it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Container {
+    pub id: String,
+    pub name: String,
+    pub state: State,
+    /// The container's PID 1 as the host sees it.
+    pub pid: Option<i32>,
+    pub exit_code: Option<i32>,
+    /// Why it did not start, or how it was lost; empty when all is well.
+    pub error: String,
+    /// `bridge`, `none`, `host`, `container:ID`, `container:pid:PID`, `ns:PATH`, or the name of the first network.
+    pub network_mode: String,
+    pub networks: BTreeMap<String, ContainerNetwork>,
+    pub ports: Vec<PortBinding>,
+    pub hostname: String,
+    /// `host` for the copy-on-write view of the host's root, otherwise the directory.
+    pub rootfs: String,
+    /// What of the root cannot be changed in place, and why.
+    pub read_only: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub workdir: String,
+    pub user: String,
+    pub tty: bool,
+    pub labels: BTreeMap<String, String>,
+    pub restart_policy: String,
+    pub restart_count: u32,
+    pub auto_remove: bool,
+    pub privileged: bool,
+    pub created: String,
+    pub started: Option<String>,
+    pub finished: Option<String>,
+    /// `tap` or `veth`; null where the container has no port.
+    pub backend: Option<String>,
+    pub log_path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerNetwork {
+    pub ip_address: Ipv4Addr,
+    pub ip6_address: Option<std::net::Ipv6Addr>,
+    pub prefix_len: u8,
+    pub gateway: Option<Ipv4Addr>,
+    pub mac_address: Mac,
+    pub port_id: u16,
+    pub interface: String,
+    pub aliases: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortBinding {
+    pub host_ip: IpAddr,
+    pub host_port: u16,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StopContainer {
+    pub grace_seconds: u32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct KillContainer {
+    pub signal: i32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RenameContainer {
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Waited {
+    pub exit_code: i32,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Publications {
+    pub publications: Vec<Publication>,
+}
+
+/// One line of `stats`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stats {
+    pub id: String,
+    pub name: String,
+    pub time: String,
+    /// CPU time used since the start.
+    pub cpu_nanoseconds: u64,
+    /// Over the last interval; 100 is one whole CPU.
+    pub cpu_percent: f64,
+    pub memory_bytes: u64,
+    pub memory_limit_bytes: Option<u64>,
+    pub pids: u64,
+    pub rx_bytes: u64,
+    pub rx_frames: u64,
+    pub tx_bytes: u64,
+    pub tx_frames: u64,
+}
+
+/// `network create`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CreateNetwork {
+    pub name: String,
+    /// None given: one that overlaps nothing is chosen.
+    pub subnet: Option<Ipv4Net>,
+    pub gateway: GatewayChoice,
+    pub ip_range: Option<Ipv4Net>,
+    pub internal: bool,
+    pub isolated: bool,
+    pub mtu: Option<u16>,
+    pub host_loopback: bool,
+    pub labels: BTreeMap<String, String>,
+    /// `-o`
+    pub options: Settings,
+}
+
+/// `--gateway IP|none`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayChoice {
+    /// The subnet's first address.
+    #[default]
+    First,
+    None,
+    Address(Ipv4Addr),
+}
+
+/// `KEY=VALUE` words, as typed.
+pub type Settings = BTreeMap<String, String>;
+
+/// One network, as `network inspect` shows it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Network {
+    pub name: String,
+    pub id: String,
+    pub subnet: String,
+    pub gateway: Option<Ipv4Addr>,
+    pub ip_range: Option<Ipv4Net>,
+    pub internal: bool,
+    pub isolated: bool,
+    pub mtu: u16,
+    pub backend: String,
+    pub host_loopback: bool,
+    /// Every `-o` key with its value.
+    pub options: Settings,
+    pub labels: BTreeMap<String, String>,
+    pub created: String,
+    /// Container ID → its name and address.
+    pub containers: BTreeMap<String, NetworkMember>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NetworkMember {
+    pub name: String,
+    pub ip_address: Ipv4Addr,
+    pub mac_address: Mac,
+    pub port_id: u16,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct ConnectNetwork {
+    pub container: String,
+    pub ip: Option<Ipv4Addr>,
+    pub aliases: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct DisconnectNetwork {
+    pub container: String,
+}
+
+/// One line of `ports`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Port {
+    pub id: u16,
+    pub network: String,
+    /// The container's name; `gateway` for port 0.
+    pub container: String,
+    /// The interface's name inside the container.
+    pub link: String,
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+    /// Reason → frames.
+    pub drops: BTreeMap<String, u64>,
+    pub offloads: Vec<String>,
+    pub impairment: Option<String>,
+    pub backend: String,
+    pub worker: usize,
+}
+
+/// One line of `fdb`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FdbEntry {
+    pub network: String,
+    pub mac: Mac,
+    pub vlan: Option<u16>,
+    pub port: u16,
+    pub container: String,
+    pub age_seconds: u64,
+    #[serde(rename = "static")]
+    pub is_static: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FdbChange {
+    pub mac: Mac,
+    /// Needed to add.
+    pub port: Option<u16>,
+}
+
+/// One line of `leases`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Lease {
+    pub network: String,
+    pub ip_address: Ipv4Addr,
+    pub mac_address: Mac,
+    pub container: String,
+    pub container_id: String,
+    /// RFC 3339.
+    pub since: String,
+}
+
+/// One line of `flows`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Flow {
+    pub network: String,
+    pub container: String,
+    pub port: u16,
+    pub protocol: String,
+    pub inside: String,
+    pub outside: String,
+    pub direction: String,
+    pub state: String,
+    pub idle_seconds: u64,
+}
+
+/// One line of `drops`: a reason that happened on a port.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Drop {
+    pub network: String,
+    pub port: u16,
+    pub container: String,
+    pub reason: String,
+    pub frames: u64,
+    pub meaning: String,
+}
+
+/// One line of `events`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Event {
+    pub time: String,
+    /// `container`, `network`, `daemon`
+    pub kind: String,
+    /// `create`, `start`, `die`, `destroy`, `connect`, …
+    pub action: String,
+    pub id: String,
+    pub name: String,
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// What a prune took away.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Pruned {
+    pub containers: Vec<String>,
+    pub networks: Vec<String>,
+}
