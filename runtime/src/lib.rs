@@ -2,7 +2,11 @@
 //!
 //! This crate never prints, never parses arguments and never decides what a frame's fate is. All its unsafe code stands in
 //! `sys.rs`.
+#![deny(unsafe_code)]
 
 pub mod fabric;
 pub mod protocol;
 pub mod spec;
+#[expect(unsafe_code, reason = "the one place for system calls that no safe wrapper covers")]
+mod sys;
+pub mod tap;
