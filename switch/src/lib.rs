@@ -4,7 +4,9 @@
 //! reads a clock, never draws a random number and has no unsafe code: time and randomness are arguments, and the outside world
 //! is the trait [`gateway::Outside`].
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod checksum;
 pub mod count;
 pub mod frame;
 pub mod gateway;
