@@ -4,7 +4,9 @@
 //! `sys.rs`.
 #![deny(unsafe_code)]
 
+pub mod channel;
 pub mod fabric;
+pub mod host;
 pub mod protocol;
 pub mod spec;
 #[expect(unsafe_code, reason = "the one place for system calls that no safe wrapper covers")]

@@ -1,0 +1,108 @@
+//! What an instance needs to know of the host it runs on, and the rights it gives up there. It changes nothing of the host.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use caps::CapSet;
+use futures_util::TryStreamExt;
+use ipnet::{IpNet, Ipv4Net};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    socket::SockaddrStorage,
+};
+use rtnetlink::{
+    RouteMessageBuilder,
+    packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+};
+
+/// Why the host would not tell, or not let go.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    #[error("cannot read the host's routes: {source}")]
+    Netlink { source: io::Error },
+    #[error("cannot read the host's routes: {source}")]
+    Routes { source: rtnetlink::Error },
+    #[error("cannot read the host's addresses: {source}")]
+    Addresses { source: nix::Error },
+    #[error("cannot give up capabilities: {source}")]
+    Capabilities { source: caps::errors::CapsError },
+}
+
+/// Every IPv4 destination that the host has a route to, of all tables, without the default route.
+pub async fn routes() -> Result<Vec<IpNet>, HostError> {
+    let (connection, handle, _) = rtnetlink::new_connection().map_err(|source| HostError::Netlink { source })?;
+    let connection = tokio::spawn(connection);
+    let request = RouteMessageBuilder::<Ipv4Addr>::new().build();
+    let all = handle.route().get(request).execute().try_collect::<Vec<_>>().await;
+    connection.abort();
+    let all = all.map_err(|source| HostError::Routes { source })?;
+    Ok(all.iter().filter_map(destination).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    if matches!(route.header.kind, RouteType::Broadcast | RouteType::Multicast | RouteType::Anycast) {
+        return None;
+    }
+    let prefix = route.header.destination_prefix_length;
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    })?;
+    Ipv4Net::new(address, prefix).ok().filter(|net| net.prefix_len() > 0).map(|net| IpNet::V4(net.trunc()))
+}
+
+/// Every address of the host's loopback interfaces.
+pub fn loopback_addresses() -> Result<Vec<IpAddr>, HostError> {
+    let all = nix::ifaddrs::getifaddrs().map_err(|source| HostError::Addresses { source })?;
+    let of_lo = all.filter(|interface| interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK));
+    Ok(of_lo.filter_map(|interface| ip(&interface.address?)).collect())
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+}
+
+/// Gives up every capability of the calling thread, and so of all threads that it starts. Root stays user 0: what it executes has
+/// the capabilities of the bounding set again.
+pub fn drop_capabilities() -> Result<(), HostError> {
+    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
+        caps::clear(None, set).map_err(|source| HostError::Capabilities { source })?;
+    }
+    Ok(())
+}
+
+/// Allows this process as many descriptors as it may have; returns how many that is.
+pub fn raise_descriptor_limit() -> nix::Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lo_has_the_address_that_every_host_gives_it() {
+        assert!(loopback_addresses().unwrap().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+
+    #[test]
+    fn the_default_route_and_broadcasts_are_no_destinations() {
+        let mut route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(Ipv4Addr::new(10, 1, 0, 0), 16).build();
+        assert_eq!(destination(&route), Some("10.1.0.0/16".parse().unwrap()));
+        route.header.kind = RouteType::Broadcast;
+        assert_eq!(destination(&route), None);
+        assert_eq!(destination(&RouteMessageBuilder::<Ipv4Addr>::new().build()), None);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_routes_of_this_host_can_be_read() {
+        let routes = routes().await.unwrap();
+        assert!(routes.iter().all(|net| net.prefix_len() > 0));
+    }
+}
