@@ -11,6 +11,7 @@ pub mod count;
 pub mod frame;
 pub mod gateway;
 pub mod mac;
+pub mod names;
 pub mod port;
 pub mod time;
 

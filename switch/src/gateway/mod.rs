@@ -1,5 +1,186 @@
-//! The gateway of a network as one port sees it.
+//! The gateway of a network as one port sees it: what answers at port 0, and the way out.
+//!
+//! ```text
+//!   container ── frames ──▶ frame() ─┬─ arp            answers for its own address
+//!                                    ├─ icmp           ping; errors for what cannot go out
+//!                                    ├─ dns            names of the networks; the rest to the host's resolvers
+//!                                    ├─ tcp  ─┐
+//!                                    └─ udp  ─┴──────▶ Outside: host sockets
+//!   container ◀── emit() ──────────── ready(), timer() ◀── what the sockets and the clock say
+//! ```
+//!
+//! Flows belong to the port whose container opened them, so there is one [`Gateway`] value for each port of a container, owned by
+//! one worker: no locks. It sees the frames of that port that the switch forwarded or flooded to port 0. It never reads a clock,
+//! never opens a socket itself, and holds back nothing that the bounds of [`Limits`] do not cover.
 
+mod arp;
+mod build;
+mod config;
+mod icmp;
+mod neighbours;
 mod outside;
+mod packet;
+mod policy;
+mod random;
+mod sockets;
+mod tcp;
+#[cfg(any(test, feature = "testkit"))]
+pub mod testkit;
+#[cfg(test)]
+mod tests;
 
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+pub use config::{Direction, Flow, GatewayConfig, Limits, View};
 pub use outside::{Datagram, Outside, OutsideError, Readiness, SocketId};
+
+use self::{
+    build::Builder, icmp::RateLimit, neighbours::Neighbours, packet::Packet, policy::Destination, random::Random, sockets::Sockets,
+};
+use crate::{DropReason, Frame, Mac, Time};
+
+/// What every part of a gateway works with.
+#[derive(Debug)]
+struct Core {
+    view: View,
+    sockets: Sockets,
+    neighbours: Neighbours,
+    random: Random,
+    builder: Builder,
+    errors: RateLimit,
+}
+
+/// The gateway as one port sees it.
+#[derive(Debug)]
+pub struct Gateway {
+    core: Core,
+}
+
+impl Gateway {
+    /// `seed` is the source of all that must not be guessed (sequence numbers, query ids, ports): draw it at random.
+    pub fn new(view: View, seed: u64) -> Self {
+        let core = Core {
+            view,
+            sockets: Sockets::default(),
+            neighbours: Neighbours::default(),
+            random: Random::new(seed),
+            builder: Builder::new(),
+            errors: RateLimit::default(),
+        };
+        Self { core }
+    }
+
+    /// Flows that are open go on as they are; what comes next obeys the new view.
+    pub fn set_view(&mut self, view: View) {
+        self.core.view = view;
+    }
+
+    /// Takes a frame of this gateway's port. `Err`: it went no further, for the caller to count; the container may have been told so
+    /// by ICMP or RST. A frame that the link carried past us and that is none of our business is `Ok`.
+    pub fn frame(&mut self, now: Time, frame: &Frame<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        let malformed = DropReason::GatewayMalformed;
+        let Some((header, _)) = frame.bytes.split_first_chunk::<14>() else { return Err(malformed) };
+        let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
+        let (to, from) = (Mac([d0, d1, d2, d3, d4, d5]), Mac([s0, s1, s2, s3, s4, s5]));
+        let for_us = to == self.core.view.config.mac;
+        if self.core.view.config.ip.is_none() || !(for_us || to.is_group()) {
+            return Ok(());
+        }
+        if from.is_group() || from.is_zero() {
+            return Err(malformed);
+        }
+        match u16::from_be_bytes([t0, t1]) {
+            build::ETHERTYPE_ARP => arp::frame(&mut self.core, from, frame, outside),
+            // A broadcast or multicast packet is for the hosts of the link (RFC 1122, 3.3.6).
+            _ if !for_us => Ok(()),
+            build::ETHERTYPE_IPV4 => self.ipv4(now, &Packet::parse(from, frame)?, outside),
+            _ => Err(DropReason::GatewayUnsupported),
+        }
+    }
+
+    fn ipv4(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        let config = &self.core.view.config;
+        let Some(own) = config.ip else { return Ok(()) };
+        if !packet.source_is_valid(config.subnet, own) {
+            return Err(DropReason::SpoofedSource);
+        }
+        self.core.neighbours.learn(packet.source, packet.mac);
+        match policy::destination(&self.core.view, packet.destination_ip()) {
+            Destination::Gateway if packet.protocol == packet::ICMP => icmp::to_gateway(&mut self.core, packet, outside),
+            Destination::Subnet => Err(DropReason::GatewayUnsupported),
+            Destination::Gateway | Destination::Outside(_) => {
+                icmp::error(&mut self.core, now, packet, icmp::Error::Prohibited, outside);
+                Err(DropReason::GatewayUnsupported)
+            }
+            Destination::Forbidden => {
+                icmp::error(&mut self.core, now, packet, icmp::Error::Prohibited, outside);
+                Err(DropReason::GatewayForbidden)
+            }
+        }
+    }
+
+    /// A socket can go on. A notice for a socket that is no more, or that has nothing to say, does no harm.
+    pub fn ready(&mut self, now: Time, socket: SocketId, what: Readiness, outside: &mut impl Outside) {
+        let _ = (now, what, outside);
+        self.core.sockets.owner(socket);
+    }
+
+    /// Does what is due; call it when [`next_timer`](Self::next_timer) has come.
+    pub fn timer(&mut self, now: Time, outside: &mut impl Outside) {
+        let _ = (now, outside);
+    }
+
+    /// When [`timer`](Self::timer) wants to be called; not in the future: in the worker's next turn.
+    pub fn next_timer(&self) -> Option<Time> {
+        self.core.sockets.next_timer()
+    }
+
+    /// A number under which the runtime registers a socket of its own making, to hand it in with [`accepted`](Self::accepted) or
+    /// [`publish_udp`](Self::publish_udp).
+    pub fn new_socket_id(&mut self) -> SocketId {
+        self.core.sockets.add(sockets::Owner::Reserved)
+    }
+
+    /// Takes an accepted connection, connected and non-blocking, from `peer` to the host's `local`, for the container's `to`. The
+    /// gateway reads, writes and closes it from here on.
+    pub fn accepted(
+        &mut self,
+        now: Time,
+        socket: SocketId,
+        peer: SocketAddr,
+        local: SocketAddr,
+        to: SocketAddrV4,
+        outside: &mut impl Outside,
+    ) {
+        let _ = (now, peer, local, to);
+        outside.tcp_reset(socket);
+    }
+
+    /// Takes datagrams from a bound socket to the container's `to`. The socket remains the runtime's, which closes it.
+    pub fn publish_udp(&mut self, socket: SocketId, to: SocketAddrV4) {
+        let _ = to;
+        self.core.sockets.set_owner(socket, sockets::Owner::Published);
+    }
+
+    /// Forgets a UDP publication and its clients.
+    pub fn unpublish_udp(&mut self, socket: SocketId) {
+        self.core.sockets.remove(socket);
+    }
+
+    /// What the IPAM gave this port: where inbound connections go before the container has spoken.
+    pub fn set_neighbour(&mut self, ip: Ipv4Addr, mac: Mac) {
+        self.core.neighbours.learn(ip, mac);
+    }
+
+    /// The flows of this port.
+    pub fn flows(&self, now: Time) -> Vec<Flow> {
+        let _ = now;
+        Vec::new()
+    }
+
+    /// Ends every flow, with a RST to both sides where the protocol has one, and closes every socket that the gateway opened or was
+    /// given by [`accepted`](Self::accepted).
+    pub fn close_all(&mut self, now: Time, outside: &mut impl Outside) {
+        let _ = (now, outside);
+    }
+}

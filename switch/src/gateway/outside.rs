@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::Frame;
+use crate::{DropReason, Frame};
 
 /// A host socket of one gateway; the gateway makes these up and uses each for one socket at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +90,18 @@ pub trait Outside {
     /// Reads one datagram.
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError>;
 
+    /// Takes the next error that a router or a peer reported on a UDP socket, and the destination it is about (Linux: IP_RECVERR
+    /// and the error queue). Asked after a readiness with `error` and after a send or receive that failed; `None`: no more.
+    fn udp_error(&mut self, socket: SocketId) -> Option<(SocketAddr, OutsideError)> {
+        let _ = socket;
+        None
+    }
+
     /// Closes a socket of either kind. The number may then be used anew.
     fn close(&mut self, socket: SocketId);
+
+    /// Counts something that came from outside and goes nowhere.
+    fn dropped(&mut self, reason: DropReason) {
+        let _ = reason;
+    }
 }

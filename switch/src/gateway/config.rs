@@ -1,0 +1,126 @@
+//! What a gateway is told: its network's settings, its port's view of the world, and its bounds.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use ipnet::Ipv4Net;
+
+use crate::{Mac, names::Names};
+
+/// The settings of one network's gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayConfig {
+    pub mac: Mac,
+    /// `None`: nobody answers at port 0.
+    pub ip: Option<Ipv4Addr>,
+    pub subnet: Ipv4Net,
+    /// The network's IP MTU: no packet towards a container is longer, superframes aside.
+    pub mtu: u16,
+    /// Nothing goes out, names least of all.
+    pub internal: bool,
+    /// The host's loopback services may be reached; the gateway's own address then leads to 127.0.0.1.
+    pub host_loopback: bool,
+    pub limits: Limits,
+}
+
+/// Everything a gateway knows that can change while it runs; swapped whole.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub config: Arc<GatewayConfig>,
+    /// The names this port may ask for.
+    pub names: Arc<Names>,
+    /// The host's resolvers, in the order to ask them.
+    pub resolvers: Arc<[SocketAddr]>,
+    /// Every address of the host's `lo`.
+    pub loopback: Arc<[IpAddr]>,
+}
+
+/// The bounds of one port's gateway. At a limit new flows are refused and old ones live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// TCP flows of any state.
+    pub tcp_flows: usize,
+    /// TCP flows whose connect or handshake has not ended.
+    pub tcp_half_open: usize,
+    /// Bytes that a container may send ahead of the host's socket; at most 1 GiB.
+    pub tcp_receive_buffer: usize,
+    /// Bytes taken from the host's socket that the container has not acknowledged.
+    pub tcp_send_buffer: usize,
+    /// Idle time of an open flow: 2 h 4 min or more (RFC 5382, REQ-5).
+    pub tcp_established: Duration,
+    /// Idle time of a flow that opens, or that both sides have closed: 4 min or more (RFC 5382, REQ-5).
+    pub tcp_transitory: Duration,
+    /// How long the end of a closed flow is remembered (RFC 9293, 3.4.2).
+    pub tcp_time_wait: Duration,
+    /// UDP mappings: inside endpoints with a host socket.
+    pub udp_mappings: usize,
+    /// Idle time of a mapping (RFC 4787, REQ-5).
+    pub udp_idle: Duration,
+    /// Idle time of a mapping that only ever asked port 53.
+    pub udp_dns_idle: Duration,
+    /// Clients of this port's UDP publications.
+    pub udp_clients: usize,
+    /// DNS queries that wait for a resolver.
+    pub dns_queries: usize,
+    /// How long one resolver gets.
+    pub dns_timeout: Duration,
+    /// ICMP errors a second (RFC 1812, 4.3.2.8).
+    pub icmp_errors: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            tcp_flows: 16_384,
+            tcp_half_open: 1024,
+            tcp_receive_buffer: 512 * 1024,
+            tcp_send_buffer: 1024 * 1024,
+            tcp_established: Duration::from_secs(2 * 3600 + 4 * 60),
+            tcp_transitory: Duration::from_secs(4 * 60),
+            tcp_time_wait: Duration::from_secs(60),
+            udp_mappings: 4096,
+            udp_idle: Duration::from_secs(300),
+            udp_dns_idle: Duration::from_secs(5),
+            udp_clients: 4096,
+            dns_queries: 256,
+            dns_timeout: Duration::from_secs(2),
+            icmp_errors: 100,
+        }
+    }
+}
+
+/// One flow, as people see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// `tcp`, `udp` or `dns`.
+    pub protocol: &'static str,
+    /// The container's endpoint.
+    pub inside: SocketAddr,
+    /// The endpoint the container talks to; unspecified for a UDP mapping, which serves every peer.
+    pub outside: SocketAddr,
+    pub direction: Direction,
+    /// TCP: the state's name in RFC 9293, or `connecting`. UDP: `mapped` or `published`. DNS: `forwarded`.
+    pub state: &'static str,
+    pub idle: Duration,
+}
+
+/// Who opened a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// The container.
+    Out,
+    /// A client of a publication.
+    In,
+}
+
+impl Direction {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Out => "out",
+            Self::In => "in",
+        }
+    }
+}

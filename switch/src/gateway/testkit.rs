@@ -1,0 +1,222 @@
+//! A fake outside world and a fake container, for tests and fuzzing of the gateway: nothing here touches a socket or a clock.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use super::{Datagram, GatewayConfig, Limits, Outside, OutsideError, SocketId, View};
+use crate::{DropReason, Frame, Mac, Offload, names::Names};
+
+/// The gateway's and the container's addresses in every test.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+pub const GATEWAY_MAC: Mac = Mac::from_ipv4(GATEWAY);
+pub const CONTAINER_MAC: Mac = Mac::from_ipv4(CONTAINER);
+
+/// Settings of a network 10.0.0.0/24 with MTU 1500.
+pub fn config() -> GatewayConfig {
+    GatewayConfig {
+        mac: GATEWAY_MAC,
+        ip: Some(GATEWAY),
+        subnet: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24),
+        mtu: 1500,
+        internal: false,
+        host_loopback: false,
+        limits: Limits::default(),
+    }
+}
+
+/// A view with two resolvers, a loopback address beyond 127/8, and the names `web` and `db.blue`.
+pub fn view(config: GatewayConfig) -> View {
+    View {
+        config: Arc::new(config),
+        names: Arc::new(Names::new([("web", [IpAddr::from([10, 0, 0, 7])]), ("db.blue", [IpAddr::from([10, 0, 1, 9])])])),
+        resolvers: Arc::new([SocketAddr::from(([192, 0, 2, 53], 53)), SocketAddr::from(([198, 51, 100, 53], 53))]),
+        loopback: Arc::new([IpAddr::from([127, 0, 0, 1]), IpAddr::from([203, 0, 113, 200])]),
+    }
+}
+
+/// A host TCP socket as the world keeps it.
+#[derive(Debug, Default)]
+pub struct FakeTcp {
+    pub to: Option<SocketAddr>,
+    /// How the connect ends; `None` while it has not.
+    pub outcome: Option<Result<(), OutsideError>>,
+    /// What the peer sent and the gateway has not read.
+    pub inbox: VecDeque<u8>,
+    pub inbox_fin: bool,
+    /// What the gateway wrote.
+    pub outbox: Vec<u8>,
+    /// How much more the socket takes.
+    pub room: usize,
+    /// What every read and write fails with from now on.
+    pub broken: Option<OutsideError>,
+    pub finished: bool,
+    pub reset: bool,
+    pub closed: bool,
+}
+
+/// A host UDP socket as the world keeps it.
+#[derive(Debug, Default)]
+pub struct FakeUdp {
+    pub sent: Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
+    pub inbox: VecDeque<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
+    pub errors: VecDeque<(SocketAddr, OutsideError)>,
+    /// What the next send fails with.
+    pub send_error: Option<OutsideError>,
+    pub closed: bool,
+}
+
+/// The outside world, and the memory of what the gateway did to it.
+#[derive(Debug)]
+pub struct World {
+    pub emitted: VecDeque<(Vec<u8>, Offload)>,
+    pub tcp: HashMap<SocketId, FakeTcp>,
+    pub udp: HashMap<SocketId, FakeUdp>,
+    pub drops: Vec<DropReason>,
+    /// The answer to the next calls that open a socket.
+    pub open: Result<(), OutsideError>,
+    /// How much a new TCP socket takes.
+    pub room: usize,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { emitted: VecDeque::new(), tcp: HashMap::new(), udp: HashMap::new(), drops: Vec::new(), open: Ok(()), room: usize::MAX }
+    }
+}
+
+impl World {
+    /// Puts an accepted connection into the world.
+    pub fn add_tcp(&mut self, socket: SocketId) {
+        self.tcp.insert(socket, FakeTcp { outcome: Some(Ok(())), room: self.room, ..FakeTcp::default() });
+    }
+
+    fn open_tcp(&mut self, socket: SocketId) -> Result<&mut FakeTcp, OutsideError> {
+        self.tcp.get_mut(&socket).filter(|tcp| !tcp.closed && !tcp.reset).ok_or(OutsideError::Failed)
+    }
+
+    fn open_udp(&mut self, socket: SocketId) -> Result<&mut FakeUdp, OutsideError> {
+        self.udp.get_mut(&socket).filter(|udp| !udp.closed).ok_or(OutsideError::Failed)
+    }
+}
+
+impl Outside for World {
+    fn emit(&mut self, frame: &Frame<'_>) {
+        self.emitted.push_back((frame.bytes.to_vec(), frame.offload));
+    }
+
+    fn tcp_connect(&mut self, socket: SocketId, to: SocketAddr) -> Result<(), OutsideError> {
+        self.open?;
+        self.tcp.insert(socket, FakeTcp { to: Some(to), room: self.room, ..FakeTcp::default() });
+        Ok(())
+    }
+
+    fn tcp_outcome(&mut self, socket: SocketId) -> Result<(), OutsideError> {
+        self.open_tcp(socket)?.outcome.unwrap_or(Err(OutsideError::WouldBlock))
+    }
+
+    fn tcp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<usize, OutsideError> {
+        let tcp = self.open_tcp(socket)?;
+        if let Some(error) = tcp.broken {
+            return Err(error);
+        }
+        if tcp.inbox.is_empty() {
+            return if tcp.inbox_fin { Ok(0) } else { Err(OutsideError::WouldBlock) };
+        }
+        std::io::Read::read(&mut tcp.inbox, into).map_err(|_| OutsideError::Failed)
+    }
+
+    fn tcp_send(&mut self, socket: SocketId, bytes: &[u8]) -> Result<usize, OutsideError> {
+        let tcp = self.open_tcp(socket)?;
+        if let Some(error) = tcp.broken {
+            return Err(error);
+        }
+        let taken = bytes.get(..tcp.room).unwrap_or(bytes);
+        if taken.is_empty() {
+            return Err(OutsideError::WouldBlock);
+        }
+        tcp.room -= taken.len();
+        tcp.outbox.extend_from_slice(taken);
+        Ok(taken.len())
+    }
+
+    fn tcp_finish(&mut self, socket: SocketId) {
+        if let Ok(tcp) = self.open_tcp(socket) {
+            tcp.finished = true;
+        }
+    }
+
+    fn tcp_reset(&mut self, socket: SocketId) {
+        if let Ok(tcp) = self.open_tcp(socket) {
+            tcp.reset = true;
+        }
+    }
+
+    fn udp_open(&mut self, socket: SocketId, _of: IpAddr) -> Result<(), OutsideError> {
+        self.open?;
+        self.udp.insert(socket, FakeUdp::default());
+        Ok(())
+    }
+
+    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError> {
+        let udp = self.open_udp(socket)?;
+        if let Some(error) = udp.send_error.take() {
+            return Err(error);
+        }
+        udp.sent.push((to, from, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
+        let (from, to, bytes) = self.open_udp(socket)?.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
+        let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;
+        Ok(Datagram { len, from, to })
+    }
+
+    fn udp_error(&mut self, socket: SocketId) -> Option<(SocketAddr, OutsideError)> {
+        self.open_udp(socket).ok()?.errors.pop_front()
+    }
+
+    fn close(&mut self, socket: SocketId) {
+        if let Some(tcp) = self.tcp.get_mut(&socket) {
+            tcp.closed = true;
+        }
+        if let Some(udp) = self.udp.get_mut(&socket) {
+            udp.closed = true;
+        }
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.drops.push(reason);
+    }
+}
+
+/// An Ethernet frame from the container to the gateway.
+pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
+    [&GATEWAY_MAC.0[..], &CONTAINER_MAC.0, &ethertype.to_be_bytes(), payload].concat()
+}
+
+/// An IPv4 frame from the container's address to `to`, by way of the gateway; the header checksum is right, the transport's is
+/// as given.
+pub fn ipv4(to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let mut header = [0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    header[12..16].copy_from_slice(&CONTAINER.octets());
+    header[16..20].copy_from_slice(&to.octets());
+    let sum = crate::checksum::finished(crate::checksum::sum(&header, 0)).to_be_bytes();
+    header[10..12].copy_from_slice(&sum);
+    ethernet(0x0800, &[&header[..], payload].concat())
+}
+
+/// A UDP frame from the container's `from` to `to`, with a right checksum.
+pub fn udp(from: u16, to: std::net::SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
+    let mut datagram = [&from.to_be_bytes()[..], &to.port().to_be_bytes(), &length.to_be_bytes(), &[0, 0], payload].concat();
+    let pseudo = crate::checksum::pseudo_v4(CONTAINER, *to.ip(), 17, length);
+    let sum = crate::checksum::finished_nonzero(crate::checksum::sum(&datagram, pseudo)).to_be_bytes();
+    datagram[6..8].copy_from_slice(&sum);
+    ipv4(*to.ip(), 17, &datagram)
+}
