@@ -17,7 +17,7 @@ use nix::{
 use serde::{Serialize, de::DeserializeOwned};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::sys::rights;
+use crate::{socket_path::SocketPath, sys::rights};
 
 /// The longest message in bytes; a message of a container with hundreds of publications has about half of it.
 pub const MESSAGE_MAX: usize = 128 * 1024;
@@ -53,7 +53,7 @@ impl Channel {
     pub fn connect(path: &Path) -> Result<Self, ChannelError> {
         let open = || {
             let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-            socket.connect(&SockAddr::unix(path)?)?;
+            socket.connect(&SockAddr::unix(SocketPath::new(path)?)?)?;
             Ok(socket)
         };
         open().map(|socket| Self(socket.into())).map_err(|source| ChannelError::Io { what: "connect", source })
@@ -119,7 +119,7 @@ impl Listener {
     pub fn bind(path: &Path) -> Result<Self, ChannelError> {
         let open = || {
             let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-            socket.bind(&SockAddr::unix(path)?)?;
+            socket.bind(&SockAddr::unix(SocketPath::new(path)?)?)?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
             Ok(socket)
