@@ -1,11 +1,13 @@
 //! Why frames are dropped, and what every port has seen. A drop is a value with a reason and a counter.
 //!
 //! This is the one table of drop reasons: `netloom drops`, the events and the traces all print these names, and the books of a
-//! port balance: received = forwarded + flooded + answered + dropped.
+//! port balance: received = forwarded + flooded + the drops that the switch decided ([`DropReason::is_verdict`]).
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::Serialize;
+
+use crate::Verdict;
 
 macro_rules! drop_reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
@@ -75,27 +77,78 @@ drop_reasons! {
     GatewayOutside = "gateway_outside",
 }
 
+impl DropReason {
+    /// Whether this ends a frame's way in [`Switch::handle`](crate::Switch::handle) or before it, at its ingress port. All others
+    /// happen to frames that were forwarded or flooded, at an egress port or in the gateway.
+    pub const fn is_verdict(self) -> bool {
+        match self {
+            Self::BackToIngress
+            | Self::BadOffload
+            | Self::GroupSource
+            | Self::Isolated
+            | Self::NobodyElse
+            | Self::ReservedAddress
+            | Self::Runt
+            | Self::SpoofedSource
+            | Self::TooLong
+            | Self::ZeroSource => true,
+            Self::PortClosed
+            | Self::EgressFull
+            | Self::EgressRefused
+            | Self::InboxFull
+            | Self::GatewayUnsupported
+            | Self::GatewayMalformed
+            | Self::GatewayFragment
+            | Self::GatewayChecksum
+            | Self::GatewayLimit
+            | Self::GatewayForbidden
+            | Self::GatewayOutside => false,
+        }
+    }
+}
+
 /// One port's counters. Any worker adds to them; readers see each exact, not all at one instant.
 #[derive(Debug, Default)]
 pub struct PortCounters {
-    rx_frames: AtomicU64,
-    rx_bytes: AtomicU64,
-    tx_frames: AtomicU64,
-    tx_bytes: AtomicU64,
+    rx: Received,
+    tx: Sent,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
 
+/// Written by the worker that owns the port. In a cache line of its own, so that others who send to the port do not slow it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Received {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+    forwarded: AtomicU64,
+    flooded: AtomicU64,
+}
+
+/// Written by every worker that sends to the port.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Sent {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
 impl PortCounters {
-    /// A frame of `bytes` bytes came in from the port.
-    pub fn received(&self, bytes: usize) {
-        self.rx_frames.fetch_add(1, Relaxed);
-        self.rx_bytes.fetch_add(bytes as u64, Relaxed);
+    /// A frame of `bytes` bytes came in from the port, and this was decided about it.
+    pub(crate) fn decided(&self, bytes: usize, verdict: &Verdict) {
+        self.rx.frames.fetch_add(1, Relaxed);
+        self.rx.bytes.fetch_add(bytes as u64, Relaxed);
+        match verdict {
+            Verdict::Forward(_) => _ = self.rx.forwarded.fetch_add(1, Relaxed),
+            Verdict::Flood(_) => _ = self.rx.flooded.fetch_add(1, Relaxed),
+            Verdict::Drop(reason) => self.dropped(*reason),
+        }
     }
 
     /// A frame of `bytes` bytes went out to the port.
     pub fn sent(&self, bytes: usize) {
-        self.tx_frames.fetch_add(1, Relaxed);
-        self.tx_bytes.fetch_add(bytes as u64, Relaxed);
+        self.tx.frames.fetch_add(1, Relaxed);
+        self.tx.bytes.fetch_add(bytes as u64, Relaxed);
     }
 
     /// A frame was dropped: of its ingress port where the switch decided, of its egress port where sending failed.
@@ -105,12 +158,15 @@ impl PortCounters {
         }
     }
 
+    /// A copy for people.
     pub fn snapshot(&self) -> PortCounts {
         PortCounts {
-            rx_frames: self.rx_frames.load(Relaxed),
-            rx_bytes: self.rx_bytes.load(Relaxed),
-            tx_frames: self.tx_frames.load(Relaxed),
-            tx_bytes: self.tx_bytes.load(Relaxed),
+            rx_frames: self.rx.frames.load(Relaxed),
+            rx_bytes: self.rx.bytes.load(Relaxed),
+            tx_frames: self.tx.frames.load(Relaxed),
+            tx_bytes: self.tx.bytes.load(Relaxed),
+            forwarded: self.rx.forwarded.load(Relaxed),
+            flooded: self.rx.flooded.load(Relaxed),
             drops: DropReason::ALL
                 .iter()
                 .zip(&self.drops)
@@ -128,5 +184,8 @@ pub struct PortCounts {
     pub rx_bytes: u64,
     pub tx_frames: u64,
     pub tx_bytes: u64,
+    /// Of the received frames, those that went to one port, and those that went to several.
+    pub forwarded: u64,
+    pub flooded: u64,
     pub drops: Vec<(DropReason, u64)>,
 }

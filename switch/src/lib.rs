@@ -6,17 +6,30 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+mod admit;
 pub mod checksum;
+mod config;
 pub mod count;
+mod decide;
+pub mod fdb;
 pub mod frame;
 pub mod gateway;
+pub mod ipam;
 pub mod mac;
 pub mod names;
+pub mod parse;
 pub mod port;
+pub mod subnet;
+pub mod switch;
 pub mod time;
+pub mod vnet;
 
+pub use config::{PortSettings, ReservedMacs, Settings};
 pub use count::{DropReason, PortCounters, PortCounts};
+pub use fdb::{Fdb, FdbEntry};
 pub use frame::{Checksum, Frame, Gso, GsoKind, Offload};
 pub use mac::Mac;
+pub use parse::{Ethernet, Headers};
 pub use port::{PortId, PortSet};
+pub use switch::{Switch, Verdict};
 pub use time::Time;

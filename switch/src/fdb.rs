@@ -1,0 +1,304 @@
+//! The MAC table (IEEE 802.1Q, 8.8: the filtering database): which port an address was last seen on.
+//!
+//! ```text
+//!            learn            learn, same port: `seen` = now
+//!   unknown ───────▶ learned ─────────────────────────────▶ learned
+//!      ▲               │ ▲ │ learn, other port: moved at once
+//!      └───────────────┘ └─┘
+//!        `seen` more than `ageing` ago · evicted · deleted · its port went
+//! ```
+//! A static entry is put in by hand or by the switch, does not age, is never evicted, and nobody learns it elsewhere.
+//!
+//! - **Bound:** at most `max` learned entries; static ones are the operator's and do not count.
+//! - **Expiry:** an entry that is older than `ageing` (300 s, IEEE 802.1Q table 8-6) counts as absent from then on;
+//!   [`age`](Fdb::age) takes it out.
+//! - **Eviction:** when the table is full, a port that holds its fair share (`max` over the ports that hold entries) or more
+//!   gives up its own oldest entry for a new one; a port below its share takes the place of the oldest entry of the port that
+//!   holds most.
+//! - **The attack it resists:** one port that sends from ever new addresses to push out the others', so that their traffic is
+//!   flooded to it. It only pushes out its own. The hash is keyed, so addresses cannot be chosen to collide.
+//! - **Locking:** a lookup and the refresh of `seen` take a shard's read lock and store atomically. Whatever changes the set of
+//!   entries holds the one mutex of the [`Books`], always taken before a shard's lock. No guard leaves this file.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use dashmap::DashMap;
+
+use crate::{DropReason, Mac, PortId, Time};
+
+/// The MAC table of one network, shared by its workers.
+#[derive(Debug)]
+pub struct Fdb {
+    entries: DashMap<Mac, Entry>,
+    books: Mutex<Books>,
+    /// Nanoseconds.
+    ageing: AtomicU64,
+}
+
+/// A copy of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdbEntry {
+    pub mac: Mac,
+    pub port: PortId,
+    /// When a frame from it was last seen; when it was put in, of a static one.
+    pub seen: Time,
+    pub is_static: bool,
+}
+
+/// Why an address cannot be pinned to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is not the address of one station: group addresses and zero cannot be pinned to a port")]
+pub struct NotAStation(pub Mac);
+
+#[derive(Debug)]
+struct Entry {
+    port: PortId,
+    is_static: bool,
+    /// The stamp of this entry's valid record in its port's heap: `seen` at some earlier time.
+    stamp: u64,
+    seen: AtomicU64,
+}
+
+/// Who holds how many learned entries, and which of them are oldest.
+#[derive(Debug)]
+struct Books {
+    max: usize,
+    learned: usize,
+    ports: BTreeMap<PortId, Holding>,
+}
+
+/// One port's learned entries. Every one has a record that is no younger than the entry's `seen`: refreshing does not touch the
+/// heap, and a record that turns out too old is put back with the right stamp when it comes up. So the oldest is found
+/// exactly, and each refresh costs at most one step later.
+#[derive(Debug, Default)]
+struct Holding {
+    count: usize,
+    oldest: BinaryHeap<Reverse<(u64, Mac)>>,
+}
+
+impl Fdb {
+    /// An empty table of at most `max` learned entries that expire after `ageing`.
+    pub fn new(max: usize, ageing: Duration) -> Self {
+        let fdb = Self {
+            entries: DashMap::new(),
+            books: Mutex::new(Books { max, learned: 0, ports: BTreeMap::new() }),
+            ageing: AtomicU64::new(0),
+        };
+        fdb.set_ageing(ageing);
+        fdb
+    }
+
+    /// Zero: every entry is forgotten at the next instant, and the switch floods as a hub does.
+    pub fn set_ageing(&self, ageing: Duration) {
+        self.ageing.store(u64::try_from(ageing.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Changes the bound; what is over it is evicted, from whoever holds most.
+    pub fn set_max(&self, max: usize) {
+        let mut books = self.books();
+        books.max = max;
+        while books.learned > max {
+            let Some(port) = books.largest() else { break };
+            self.evict(&mut books, port);
+        }
+    }
+
+    /// A frame from `mac` came in at `port`. [`DropReason::SpoofedSource`] if the address is pinned to another port;
+    /// addresses that are no station's are refused under their own names.
+    pub fn learn(&self, now: Time, mac: Mac, port: PortId) -> Result<(), DropReason> {
+        if let Some(entry) = self.entries.get(&mac) {
+            if entry.port == port {
+                entry.seen.store(now.as_nanos(), Relaxed);
+                return Ok(());
+            }
+            if entry.is_static {
+                return Err(DropReason::SpoofedSource);
+            }
+        }
+        self.enter(now, mac, port)
+    }
+
+    /// The port that `mac` lies behind, if that is known and not too long ago.
+    pub fn lookup(&self, now: Time, mac: Mac) -> Option<PortId> {
+        let entry = self.entries.get(&mac)?;
+        (entry.is_static || !self.is_expired(now, entry.seen.load(Relaxed))).then_some(entry.port)
+    }
+
+    /// Takes out what has expired. Costs as much as there is to take out, and at most one step for each entry refreshed since.
+    pub fn age(&self, now: Time) {
+        let mut books = self.books();
+        let ports: Vec<PortId> = books.ports.keys().copied().collect();
+        for port in ports {
+            while self.oldest(&mut books, port).is_some_and(|(seen, _)| self.is_expired(now, seen)) {
+                self.evict(&mut books, port);
+            }
+        }
+    }
+
+    /// Pins `mac` to `port`, whatever was known about it.
+    pub fn add_static(&self, now: Time, mac: Mac, port: PortId) -> Result<(), NotAStation> {
+        if mac.is_group() || mac.is_zero() {
+            return Err(NotAStation(mac));
+        }
+        let mut books = self.books();
+        let entry = Entry { port, is_static: true, stamp: 0, seen: AtomicU64::new(now.as_nanos()) };
+        if let Some(old) = self.entries.insert(mac, entry) {
+            books.leave(&old);
+        }
+        Ok(())
+    }
+
+    /// Forgets `mac`, learned or pinned; false if it was not there.
+    pub fn delete(&self, mac: Mac) -> bool {
+        let mut books = self.books();
+        self.entries.remove(&mac).map(|(_, old)| books.leave(&old)).is_some()
+    }
+
+    /// Forgets all that lies behind `port`, learned or pinned.
+    pub fn flush_port(&self, port: PortId) {
+        let mut books = self.books();
+        self.entries.retain(|_, entry| entry.port != port);
+        books.learned -= books.ports.remove(&port).map_or(0, |holding| holding.count);
+    }
+
+    /// What is known at `now`, by address.
+    pub fn list(&self, now: Time) -> Vec<FdbEntry> {
+        let copy = |mac: &Mac, entry: &Entry| FdbEntry {
+            mac: *mac,
+            port: entry.port,
+            seen: Time::from_nanos(entry.seen.load(Relaxed)),
+            is_static: entry.is_static,
+        };
+        let mut list: Vec<_> = self.entries.iter().map(|item| copy(item.key(), item.value())).collect();
+        list.retain(|entry| entry.is_static || !self.is_expired(now, entry.seen.as_nanos()));
+        list.sort_unstable_by_key(|entry| entry.mac);
+        list
+    }
+
+    /// Learned entries, with those that have expired and were not yet taken out.
+    pub fn learned(&self) -> usize {
+        self.books().learned
+    }
+
+    /// The slow way of learning: the address is new, or moved.
+    fn enter(&self, now: Time, mac: Mac, port: PortId) -> Result<(), DropReason> {
+        if mac.is_group() {
+            return Err(DropReason::GroupSource);
+        }
+        if mac.is_zero() {
+            return Err(DropReason::ZeroSource);
+        }
+        let mut books = self.books();
+        // Another worker may have been here in the meantime.
+        match self.entries.get(&mac).map(|entry| (entry.is_static, entry.port)) {
+            Some((true, pinned)) if pinned != port => return Err(DropReason::SpoofedSource),
+            Some((true, _)) => return Ok(()),
+            Some((false, _)) => {}
+            None if books.max == 0 => return Ok(()),
+            None if books.learned >= books.max => {
+                let from = books.victim(port);
+                self.evict(&mut books, from);
+            }
+            None => {}
+        }
+        let stamp = now.as_nanos();
+        let entry = Entry { port, is_static: false, stamp, seen: AtomicU64::new(stamp) };
+        if let Some(old) = self.entries.insert(mac, entry) {
+            books.leave(&old);
+        }
+        books.learned += 1;
+        let holding = books.ports.entry(port).or_default();
+        holding.count += 1;
+        holding.oldest.push(Reverse((stamp, mac)));
+        self.compact(port, holding);
+        Ok(())
+    }
+
+    /// Takes out the oldest entry of `port`.
+    fn evict(&self, books: &mut Books, port: PortId) {
+        let Some((_, mac)) = self.oldest(books, port) else { return };
+        if let Some((_, old)) = self.entries.remove(&mac) {
+            books.leave(&old);
+        }
+    }
+
+    /// The oldest entry of `port` and when it was seen; its record is then on top of the heap.
+    fn oldest(&self, books: &mut Books, port: PortId) -> Option<(u64, Mac)> {
+        let heap = &mut books.ports.get_mut(&port)?.oldest;
+        // Refreshes go on meanwhile. One round through the heap is enough, and then any of them will do.
+        for _ in 0..=heap.len() {
+            let mut top = heap.peek_mut()?;
+            let Reverse((stamp, mac)) = *top;
+            match self.entries.get_mut(&mac).filter(|entry| entry.records(port, stamp)) {
+                None => drop(std::collections::binary_heap::PeekMut::pop(top)),
+                Some(mut entry) => {
+                    let seen = entry.seen.load(Relaxed);
+                    if seen == stamp {
+                        return Some((seen, mac));
+                    }
+                    entry.stamp = seen;
+                    *top = Reverse((seen, mac));
+                }
+            }
+        }
+        heap.peek().map(|Reverse(top)| *top)
+    }
+
+    /// Keeps the heap of a port at the size of its entries: moved and deleted ones leave records behind.
+    fn compact(&self, port: PortId, holding: &mut Holding) {
+        if holding.oldest.len() > 2 * holding.count + 16 {
+            holding.oldest.retain(|Reverse((stamp, mac))| self.entries.get(mac).is_some_and(|entry| entry.records(port, *stamp)));
+        }
+    }
+
+    fn is_expired(&self, now: Time, seen: u64) -> bool {
+        now.as_nanos().saturating_sub(seen) > self.ageing.load(Relaxed)
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Nothing that holds it panics; if it ever did, the table is still a table.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Whether a record with this stamp in the heap of `port` is this entry's.
+    fn records(&self, port: PortId, stamp: u64) -> bool {
+        self.port == port && !self.is_static && self.stamp == stamp
+    }
+}
+
+impl Books {
+    /// An entry is no longer where it was.
+    fn leave(&mut self, entry: &Entry) {
+        if entry.is_static {
+            return;
+        }
+        self.learned -= 1;
+        if let Some(holding) = self.ports.get_mut(&entry.port) {
+            holding.count -= 1;
+        }
+    }
+
+    /// Who gives up an entry so that `port` can have a new one in a full table.
+    fn victim(&self, port: PortId) -> PortId {
+        let held = |port| self.ports.get(&port).map_or(0, |holding: &Holding| holding.count);
+        let others = self.ports.iter().filter(|(other, holding)| **other != port && holding.count > 0).count();
+        let share = (self.max / (others + 1)).max(1);
+        if held(port) >= share { port } else { self.largest().unwrap_or(port) }
+    }
+
+    /// The port that holds most; of equals, the lowest.
+    fn largest(&self) -> Option<PortId> {
+        let most = self.ports.iter().max_by_key(|(port, holding)| (holding.count, Reverse(**port)));
+        most.map(|(port, _)| *port)
+    }
+}
