@@ -104,6 +104,7 @@ pub(crate) mod tun {
         nix::ioctl_write_ptr_bad!(tunsetiff, libc::TUNSETIFF, libc::ifreq);
         nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
         nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
+        nix::ioctl_write_ptr_bad!(tunsetvnetle, libc::TUNSETVNETLE, libc::c_int);
         nix::ioctl_write_ptr_bad!(tunsetsndbuf, libc::TUNSETSNDBUF, libc::c_int);
     }
 
@@ -136,6 +137,13 @@ pub(crate) mod tun {
     pub(crate) fn set_vnet_header_size(tun: BorrowedFd<'_>, size: c_int) -> nix::Result<()> {
         // SAFETY: the kernel reads one int that outlives the call.
         unsafe { ioctl::tunsetvnethdrsz(tun.as_raw_fd(), &raw const size) }.map(drop)
+    }
+
+    /// TUNSETVNETLE: the header's numbers are little-endian, on a machine of either order.
+    pub(crate) fn set_vnet_little_endian(tun: BorrowedFd<'_>) -> nix::Result<()> {
+        let yes: c_int = 1;
+        // SAFETY: the kernel reads one int that outlives the call.
+        unsafe { ioctl::tunsetvnetle(tun.as_raw_fd(), &raw const yes) }.map(drop)
     }
 
     /// TUNSETSNDBUF: how many bytes written to the descriptor may wait unread in the interface's namespace.

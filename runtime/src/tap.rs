@@ -21,13 +21,12 @@ use std::{
 
 use libc::{c_int, c_uint};
 
+use netloom_switch::vnet::VNET_HEADER;
+
 use crate::sys::tun;
 
 /// The device that TAPs are made from.
 pub const DEVICE: &str = "/dev/net/tun";
-
-/// The virtio-net header before each frame: virtio 1.2, 5.1.6.2 with `num_buffers`.
-pub const VNET_HEADER: usize = 12;
 
 /// What the kernel may leave undone in a frame that it hands to the switch.
 const OFFLOADS: c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
@@ -76,6 +75,7 @@ pub fn open(name: &str, options: Options) -> Result<OwnedFd, TapError> {
 fn set_up(tap: BorrowedFd<'_>) -> Result<(), TapError> {
     let unable = |what| move |errno: nix::Error| TapError::Unable { what, source: errno.into() };
     tun::set_vnet_header_size(tap, VNET_HEADER as c_int).map_err(unable("virtio-net headers of 12 bytes"))?;
+    tun::set_vnet_little_endian(tap).map_err(unable("little-endian virtio-net headers"))?;
     tun::set_offload(tap, OFFLOADS | UDP_OFFLOADS)
         .or_else(|_| tun::set_offload(tap, OFFLOADS))
         .map_err(unable("checksum and TCP segmentation offload"))?;

@@ -1,209 +1,292 @@
 //! The data plane of one instance: its workers, its networks' switches and gateways, its ports.
 //!
+//! ```text
+//!                      Fabric (the daemon's calls)
+//!                        │ calls, new tables
+//!        ┌───────────────┴───────────────┐
+//!        ▼                               ▼
+//!   inbox ▸ Worker::turn            inbox ▸ Worker::turn          one thread each, nothing shared but
+//!     ├ Port ── PortIo::recv          ├ Port                        the switches and the ways out
+//!     │   │      Switch::handle       └ Port
+//!     │   │      egress ─▶ PortIo::send (any port's, from this thread)
+//!     │   └ Gateway, host sockets, listeners
+//!     └ Port
+//! ```
+//!
 //! The daemon calls [`Fabric`] from its own threads; every call is a message to workers or a new snapshot, never a lock that a
 //! frame waits for.
 
+mod config;
+mod control;
+mod egress;
+mod inbox;
+mod listeners;
+mod network;
+mod outside;
+mod port;
+mod port_io;
+mod sockets;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod timers;
+mod worker;
+
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
     num::NonZeroUsize,
-    os::fd::OwnedFd,
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
 };
 
-use ipnet::Ipv4Net;
-use netloom_switch::{Mac, PortCounts, PortId};
-use serde::Serialize;
+use netloom_switch::{Mac, PortId, Switch};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::spec::Protocol;
+pub use self::{
+    config::{FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortReport},
+    port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
+};
+use self::{
+    control::{Seat, Site, State},
+    inbox::{Closed, Inbox},
+    network::Network,
+    port::PortKey,
+    worker::{Clock, Worker},
+};
 
-/// A network of this fabric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NetworkId(pub u32);
-
-/// A listener of a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(pub u32);
-
-/// A network as the data plane knows it; all of it can be changed while it runs but the subnet, the gateway and the MAC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NetworkConfig {
-    pub subnet: Ipv4Net,
-    /// `None`: nobody answers at port 0.
-    pub gateway: Option<Ipv4Addr>,
-    /// The gateway's; 02:42 and its address.
-    pub mac: Mac,
-    pub mtu: u16,
-    pub internal: bool,
-    pub isolated: bool,
-    pub host_loopback: bool,
-    pub ageing: Duration,
-    pub fdb_max: usize,
-    /// Forward the reserved addresses of IEEE 802.1Q too.
-    pub reserved_macs_transparent: bool,
-}
-
-/// A port to be attached.
+/// The data plane. Dropping it stops its workers, and with them every flow.
 #[derive(Debug)]
-pub struct PortConfig {
-    /// A TAP with IFF_VNET_HDR and a header of 12 bytes, non-blocking.
-    pub tap: OwnedFd,
-    /// Who it belongs to: a container's ID.
-    pub owner: String,
-    /// The addresses and the MAC that the IPAM gave it.
-    pub ip: Option<Ipv4Addr>,
-    pub mac: Mac,
-    pub mtu: u16,
-    pub host_loopback: bool,
-    /// The networks whose names it may ask for, its own among them.
-    pub asks: Vec<NetworkId>,
+pub struct Fabric {
+    clock: Clock,
+    workers: Vec<Running>,
+    state: Mutex<State>,
 }
 
-/// A listening host socket that leads to a port.
 #[derive(Debug)]
-pub struct ListenerConfig {
-    /// A listening TCP socket or a bound UDP socket, non-blocking.
-    pub socket: OwnedFd,
-    pub protocol: Protocol,
-    pub to: SocketAddrV4,
+struct Running {
+    inbox: Arc<Inbox>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Names of one network: `name → addresses`, lower case, without a final dot.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names {
-    pub hosts: Vec<(String, Vec<IpAddr>)>,
+impl From<Closed> for FabricError {
+    fn from(_: Closed) -> Self {
+        Self::Stopped
+    }
 }
 
-/// One port as people see it.
-#[derive(Clone, Debug)]
-pub struct PortReport {
-    pub port: PortId,
-    /// Empty for the gateway.
-    pub owner: String,
-    pub counts: PortCounts,
-    /// Frames that the kernel dropped at the port's own ring, where it tells.
-    pub kernel_drops: u64,
-    pub worker: usize,
+fn io(what: &'static str) -> impl FnOnce(nix::Error) -> FabricError {
+    move |errno| FabricError::Io { what, source: errno.into() }
 }
 
-/// One learned or pinned address.
-#[derive(Clone, Debug)]
-pub struct FdbReport {
-    pub mac: Mac,
-    pub port: PortId,
-    pub age: Duration,
-    pub is_static: bool,
-}
-
-/// One flow through a gateway.
-#[derive(Clone, Debug, Serialize)]
-pub struct FlowReport {
-    pub protocol: &'static str,
-    pub inside: SocketAddr,
-    pub outside: SocketAddr,
-    /// `out` or `in` (a publication).
-    pub direction: &'static str,
-    pub state: &'static str,
-    pub idle_seconds: u64,
-}
-
-/// Why the data plane would not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum FabricError {
-    #[error("network {0:?} is not part of the data plane")]
-    NoSuchNetwork(NetworkId),
-    #[error("port {0} is not attached")]
-    NoSuchPort(PortId),
-    #[error("the network has all of its {} ports in use", PortId::MAX - 1)]
-    Full,
-    #[error("cannot {what}: {source}")]
-    Io { what: &'static str, source: std::io::Error },
-}
-
-/// The data plane. Dropping it stops its workers.
-#[derive(Debug)]
-pub struct Fabric {}
-
-#[expect(unused_variables, reason = "the signatures come first")]
 impl Fabric {
-    /// Starts the workers.
+    /// Starts the workers, and raises the process's limit of descriptors as far as it may: every flow has one.
     pub fn start(workers: NonZeroUsize) -> Result<Self, FabricError> {
-        todo!()
+        raise_descriptor_limit();
+        let clock = Clock::start();
+        let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get())) };
+        for index in 0..workers.get() {
+            fabric.workers.push(start_worker(index, clock)?);
+        }
+        Ok(fabric)
     }
 
     pub fn add_network(&self, config: NetworkConfig) -> Result<NetworkId, FabricError> {
-        todo!()
+        let mut state = self.lock();
+        let switch = Switch::new(config.settings());
+        let gateway = switch.counters(PortId::GATEWAY).unwrap_or_default();
+        let id = state.next_network();
+        let network = Arc::new(Network { id, switch, table: arc_swap::ArcSwap::default(), gateway });
+        state.networks.insert(id, Site::new(config, Arc::clone(&network)));
+        // One worker ages the tables of all networks.
+        if let Some(first) = self.workers.first() {
+            first.inbox.ask(move |worker| worker.age(network))?;
+        }
+        Ok(id)
     }
 
     /// Changes a running network's settings.
     pub fn configure(&self, network: NetworkId, config: NetworkConfig) -> Result<(), FabricError> {
-        todo!()
+        let mut state = self.lock();
+        let site = state.site_mut(network)?;
+        site.network.switch.set(config.settings());
+        site.config = config;
+        self.push_views(&state, |key, _| key.network == network)
     }
 
     /// Removes a network and every port that is left on it.
     pub fn remove_network(&self, network: NetworkId) -> Result<(), FabricError> {
-        todo!()
+        let mut state = self.lock();
+        let ports: Vec<PortId> = state.site(network)?.ports.keys().copied().collect();
+        for port in ports {
+            self.retire(&mut state, PortKey { network, port })?;
+        }
+        state.networks.remove(&network);
+        if let Some(first) = self.workers.first() {
+            first.inbox.ask(move |worker| worker.age_no_more(network))?;
+        }
+        self.push_views(&state, |_, seat| seat.asks.contains(&network))
     }
 
     /// The names that askers on this network get.
     pub fn set_names(&self, network: NetworkId, names: Names) -> Result<(), FabricError> {
-        todo!()
+        let mut state = self.lock();
+        state.site_mut(network)?.names = names;
+        self.push_views(&state, |_, seat| seat.asks.contains(&network))
     }
 
     /// Which networks' names a port may ask for, after a connect or disconnect.
     pub fn set_asks(&self, network: NetworkId, port: PortId, asks: Vec<NetworkId>) -> Result<(), FabricError> {
-        todo!()
+        let mut state = self.lock();
+        let changed = PortKey { network, port };
+        state.seat_mut(changed)?.asks = asks.into_iter().collect();
+        self.push_views(&state, |key, _| key == changed)
     }
 
     /// The host's resolvers, in order.
     pub fn set_resolvers(&self, resolvers: Vec<SocketAddr>) {
-        todo!()
+        let mut state = self.lock();
+        state.resolvers = resolvers.into();
+        // Workers that have stopped ask nobody.
+        let _ = self.push_views(&state, |_, _| true);
     }
 
     /// The host's loopback addresses beyond 127.0.0.0/8: every address of its `lo`.
     pub fn set_loopback(&self, addresses: Vec<IpAddr>) {
-        todo!()
+        let mut state = self.lock();
+        state.loopback = addresses.into();
+        // Workers that have stopped reach nobody.
+        let _ = self.push_views(&state, |_, _| true);
     }
 
     /// Attaches a port; frames flow once this returns.
     pub fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId, FabricError> {
-        todo!()
+        let PortConfig { tap, owner, ip, mac, mtu, host_loopback, asks } = port;
+        let asks = asks.into_iter().collect();
+        let seat = Seat { worker: 0, owner, ip, mac, mtu, host_loopback, asks, listeners: BTreeSet::new() };
+        self.seat(network, seat, Arc::new(TapPort::new(tap)))
     }
 
     /// Detaches a port, with its flows and listeners; its descriptor is closed when no worker can use it any more.
     pub fn detach(&self, network: NetworkId, port: PortId) -> Result<(), FabricError> {
-        todo!()
+        let mut state = self.lock();
+        self.retire(&mut state, PortKey { network, port })?;
+        self.balance(&mut state)
     }
 
     pub fn listen(&self, network: NetworkId, port: PortId, listener: ListenerConfig) -> Result<ListenerId, FabricError> {
-        todo!()
+        let mut state = self.lock();
+        let key = PortKey { network, port };
+        let id = state.next_listener();
+        let inbox = &self.worker(state.seat(key)?.worker)?.inbox;
+        let listening = inbox.ask(move |worker| worker.port(key, |port, at| port.listen(id, listener, at)))?;
+        listening.ok_or(FabricError::NoSuchPort(port))?.map_err(|source| FabricError::Io { what: "watch a listener", source })?;
+        state.seat_mut(key)?.listeners.insert(id);
+        Ok(id)
     }
 
     /// Stops a listener; established flows live on.
     pub fn unlisten(&self, network: NetworkId, port: PortId, listener: ListenerId) -> Result<(), FabricError> {
-        todo!()
+        let mut state = self.lock();
+        let key = PortKey { network, port };
+        let seat = state.seat_mut(key)?;
+        if seat.listeners.remove(&listener) {
+            self.worker(seat.worker)?.inbox.ask(move |worker| worker.port(key, |port, at| port.unlisten(listener, at)))?;
+        }
+        Ok(())
     }
 
     /// All ports in order, the gateway first.
     pub fn ports(&self, network: NetworkId) -> Result<Vec<PortReport>, FabricError> {
-        todo!()
+        let state = self.lock();
+        let site = state.site(network)?;
+        let switch = &site.network.switch;
+        let open = switch.ports();
+        let reports = open.iter().filter_map(|port| {
+            let counts = switch.counters(port)?.snapshot();
+            let seat = site.ports.get(&port);
+            let owner = seat.map(|seat| seat.owner.clone()).unwrap_or_default();
+            Some(PortReport { port, owner, counts, worker: seat.map_or(0, |seat| seat.worker) })
+        });
+        Ok(reports.collect())
     }
 
     pub fn fdb(&self, network: NetworkId) -> Result<Vec<FdbReport>, FabricError> {
-        todo!()
+        let now = self.clock.now();
+        let state = self.lock();
+        let entries = state.site(network)?.network.switch.fdb().list(now);
+        let report = |entry: netloom_switch::FdbEntry| FdbReport {
+            mac: entry.mac,
+            port: entry.port,
+            age: now.since(entry.seen),
+            is_static: entry.is_static,
+        };
+        Ok(entries.into_iter().map(report).collect())
     }
 
     /// Pins an address to a port.
     pub fn fdb_add(&self, network: NetworkId, mac: Mac, port: PortId) -> Result<(), FabricError> {
-        todo!()
+        let state = self.lock();
+        let switch = &state.site(network)?.network.switch;
+        if !switch.ports().contains(port) {
+            return Err(FabricError::NoSuchPort(port));
+        }
+        switch.fdb().add_static(self.clock.now(), mac, port).map_err(|_| FabricError::NotAStation(mac))
     }
 
     /// Forgets an address, learned or pinned; false if it was not there.
     pub fn fdb_del(&self, network: NetworkId, mac: Mac) -> Result<bool, FabricError> {
-        todo!()
+        Ok(self.lock().site(network)?.network.switch.fdb().delete(mac))
     }
 
     /// The flows of every port, asked of the workers that own them.
     pub fn flows(&self, network: NetworkId) -> Result<Vec<(PortId, FlowReport)>, FabricError> {
-        todo!()
+        let state = self.lock();
+        state.site(network)?;
+        let calls: Vec<_> = self.workers.iter().map(|running| running.inbox.call(move |worker| worker.flows(network))).collect();
+        let mut flows = Vec::new();
+        for call in calls {
+            flows.extend(call?.recv().map_err(|_| FabricError::Stopped)?);
+        }
+        flows.sort_by_key(|(port, _)| *port);
+        Ok(flows)
     }
+
+    fn worker(&self, index: usize) -> Result<&Running, FabricError> {
+        self.workers.get(index).ok_or(FabricError::Stopped)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Fabric {
+    fn drop(&mut self) {
+        for running in &self.workers {
+            // A worker that has ended is stopped.
+            let _ = running.inbox.call(Worker::stop);
+        }
+        for running in &mut self.workers {
+            if let Some(thread) = running.thread.take() {
+                // A panic was reported by its thread.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn start_worker(index: usize, clock: Clock) -> Result<Running, FabricError> {
+    let inbox = Arc::new(Inbox::new().map_err(io("make a worker's inbox"))?);
+    let worker = Worker::new(Arc::clone(&inbox), clock).map_err(io("make a worker's epoll set"))?;
+    let thread = thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || worker.run())
+        .map_err(|source| FabricError::Io { what: "start a worker", source })?;
+    Ok(Running { inbox, thread: Some(thread) })
+}
+
+fn raise_descriptor_limit() {
+    // With the limit as it was, fewer flows fit; each that does not is refused and counted.
+    let _ = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
 }

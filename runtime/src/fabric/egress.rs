@@ -1,0 +1,77 @@
+//! The ways out of a network: which port leads where, as one immutable table that is swapped whole.
+//!
+//! A worker loads the table once for each port that it serves in a turn and never keeps it while it waits, so a descriptor is
+//! closed as soon as its port is detached and no frame is on its way to it.
+
+use std::sync::Arc;
+
+use netloom_switch::{DropReason, Frame, PortCounters, PortId};
+
+use super::{inbox::Inbox, port::PortKey, port_io::PortIo};
+
+/// One port's way out.
+#[derive(Clone, Debug)]
+pub(super) struct Egress {
+    pub(super) key: PortKey,
+    pub(super) io: Arc<dyn PortIo>,
+    pub(super) counters: Arc<PortCounters>,
+    /// Of the worker that owns the port.
+    pub(super) owner: Arc<Inbox>,
+}
+
+impl Egress {
+    /// Sends from this thread where the port allows it; else the owner gets a copy. Every outcome is counted, here or there.
+    pub(super) fn egress(&self, frame: &Frame<'_>) {
+        if self.io.caps().direct {
+            return self.send(frame);
+        }
+        if let Err(reason) = self.owner.deliver(self.key, frame) {
+            self.counters.dropped(reason);
+        }
+    }
+
+    /// Sends from this thread, which must be the owner's unless the port may be sent to by all.
+    pub(super) fn send(&self, frame: &Frame<'_>) {
+        match self.io.send(frame) {
+            Ok(()) => self.counters.sent(frame.bytes.len()),
+            Err(reason) => self.counters.dropped(reason),
+        }
+    }
+}
+
+/// All ways out of one network.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EgressTable(Vec<Option<Egress>>);
+
+impl EgressTable {
+    /// The same table with one more port.
+    pub(super) fn with(&self, port: PortId, egress: Egress) -> Self {
+        let mut ports = self.0.clone();
+        ports.resize(ports.len().max(port.index() + 1), None);
+        if let Some(place) = ports.get_mut(port.index()) {
+            *place = Some(egress);
+        }
+        Self(ports)
+    }
+
+    /// The same table without a port.
+    pub(super) fn without(&self, port: PortId) -> Self {
+        let mut ports = self.0.clone();
+        if let Some(place) = ports.get_mut(port.index()) {
+            *place = None;
+        }
+        Self(ports)
+    }
+
+    pub(super) fn get(&self, port: PortId) -> Option<&Egress> {
+        self.0.get(port.index())?.as_ref()
+    }
+
+    /// Sends a frame to one port. A port that was closed meanwhile is the ingress port's drop, since it has no counters left.
+    pub(super) fn egress(&self, port: PortId, frame: &Frame<'_>, ingress: &PortCounters) {
+        match self.get(port) {
+            Some(egress) => egress.egress(frame),
+            None => ingress.dropped(DropReason::PortClosed),
+        }
+    }
+}

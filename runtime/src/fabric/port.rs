@@ -1,0 +1,270 @@
+//! One port: its frames, its gateway with the host sockets, its publications. One value, owned by one worker at a time.
+//!
+//! ```text
+//!            park                      settle
+//!   worker ────────▶ on its way ────────────────▶ worker (the same or another)
+//!     │ frames flow   nothing of it is in any epoll set or timer; frames wait in its ring
+//!     └─ retire: flows are reset, sockets closed
+//! ```
+
+use std::{ops::ControlFlow, sync::Arc};
+
+use netloom_switch::{
+    Frame, PortCounters, PortId, Time, Verdict,
+    gateway::{Flow, Gateway, Readiness, SocketId, View},
+};
+use nix::sys::epoll::EpollFlags;
+
+use super::{
+    ListenerConfig, ListenerId, NetworkId,
+    egress::EgressTable,
+    inbox::Parcel,
+    listeners::{Accepted, Acceptor, Listener, Listeners},
+    network::Network,
+    outside::Host,
+    port_io::{Buffer, PortIo, RecvError},
+    sockets::{self, Sockets},
+    sources::{Source, Sources, Token},
+    timers::{Due, Timers},
+    worker::Slot,
+};
+use crate::spec::Protocol;
+
+/// Frames that a port gets in one turn before others have theirs: a few hundred microseconds of the largest.
+const FRAMES: usize = 32;
+
+/// Connections that a listener gets in one turn.
+const CONNECTIONS: usize = 32;
+
+/// The name of a port in the whole data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct PortKey {
+    pub(super) network: NetworkId,
+    pub(super) port: PortId,
+}
+
+/// What a port uses of its worker.
+pub(super) struct Place<'a> {
+    pub(super) now: Time,
+    pub(super) slot: Slot,
+    pub(super) sources: &'a mut Sources,
+    pub(super) timers: &'a mut Timers,
+}
+
+/// Whether something is left for the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Readiness will tell when there is more.
+    Done,
+    More,
+}
+
+#[derive(Debug)]
+pub(super) struct Port {
+    pub(super) key: PortKey,
+    network: Arc<Network>,
+    counters: Arc<PortCounters>,
+    io: Arc<dyn PortIo>,
+    gateway: Gateway,
+    sockets: Sockets,
+    listeners: Listeners,
+    /// `None` between two workers, and when there will be no more frames.
+    frames: Option<Token>,
+    /// It is on the worker's ready list.
+    queued: bool,
+    /// When the worker looks at the gateway next.
+    armed: Option<Time>,
+}
+
+impl Port {
+    pub(super) fn new(key: PortKey, network: Arc<Network>, counters: Arc<PortCounters>, io: Arc<dyn PortIo>, gateway: Gateway) -> Self {
+        let (sockets, listeners) = (Sockets::default(), Listeners::default());
+        Self { key, network, counters, io, gateway, sockets, listeners, frames: None, queued: false, armed: None }
+    }
+
+    /// Takes its place on a worker. What became ready on the way is reported anew.
+    pub(super) fn settle(&mut self, at: &mut Place<'_>) -> nix::Result<()> {
+        self.frames = Some(at.sources.add(self.io.readiness(), Source::Frames(at.slot), EpollFlags::EPOLLIN)?);
+        self.queued = false;
+        self.listeners.resume(at.slot, at.sources)?;
+        for lost in self.sockets.resume(at.slot, at.sources) {
+            self.sockets.close(lost, at.sources);
+            self.socket(lost, Readiness { error: true, ..Readiness::default() }, at);
+        }
+        self.arm(at);
+        Ok(())
+    }
+
+    /// Leaves its worker.
+    pub(super) fn park(&mut self, at: &mut Place<'_>) {
+        self.stop_frames(at.sources);
+        self.listeners.suspend(at.slot, at.sources, at.timers);
+        self.sockets.suspend(at.sources);
+        at.timers.disarm(&mut self.armed, Due::Gateway(at.slot));
+    }
+
+    /// Ends its flows and closes its sockets; nothing is left but to drop it.
+    pub(super) fn retire(&mut self, at: &mut Place<'_>) {
+        self.gateway(at, |gateway, host| gateway.close_all(host.now, host));
+        self.sockets.close_all(at.sources);
+        self.park(at);
+    }
+
+    /// Serves frames that have come in.
+    pub(super) fn receive(&mut self, at: &mut Place<'_>, buffer: &mut Buffer) -> Progress {
+        let network = Arc::clone(&self.network);
+        let table = network.table.load();
+        for _ in 0..FRAMES {
+            let frame = match self.io.recv(buffer) {
+                Ok(frame) => frame,
+                Err(RecvError::Empty) => return Progress::Done,
+                Err(RecvError::Unfit { len, reason }) => {
+                    network.switch.refuse(self.key.port, len, reason);
+                    continue;
+                }
+                Err(RecvError::Closed) => {
+                    self.stop_frames(at.sources);
+                    return Progress::Done;
+                }
+            };
+            match network.switch.handle(at.now, self.key.port, &frame) {
+                Verdict::Forward(port) => self.egress(at, &table, port, &frame),
+                Verdict::Flood(ports) => ports.iter().for_each(|port| self.egress(at, &table, port, &frame)),
+                Verdict::Drop(_) => (),
+            }
+        }
+        Progress::More
+    }
+
+    /// The way out of a frame: the gateway is this port's own, everything else a way in the table.
+    fn egress(&mut self, at: &mut Place<'_>, table: &EgressTable, port: PortId, frame: &Frame<'_>) {
+        if port != PortId::GATEWAY {
+            return table.egress(port, frame, &self.counters);
+        }
+        let Self { network, gateway, sockets, .. } = self;
+        let mut host = Host { now: at.now, slot: at.slot, network, table, sockets, sources: at.sources };
+        match gateway.frame(at.now, frame, &mut host) {
+            Ok(()) => network.gateway.sent(frame.bytes.len()),
+            Err(reason) => network.gateway.dropped(reason),
+        }
+    }
+
+    /// Sends a frame that was left in the owner's inbox.
+    pub(super) fn deliver(&self, parcel: &Parcel) {
+        let frame = Frame { bytes: &parcel.bytes, offload: parcel.offload };
+        match self.io.send(&frame) {
+            Ok(()) => self.counters.sent(frame.bytes.len()),
+            Err(reason) => self.counters.dropped(reason),
+        }
+    }
+
+    /// A host socket can go on.
+    pub(super) fn socket(&mut self, socket: SocketId, readiness: Readiness, at: &mut Place<'_>) {
+        self.gateway(at, |gateway, host| gateway.ready(host.now, socket, readiness, host));
+    }
+
+    /// The instant that was armed has come.
+    pub(super) fn timer(&mut self, at: &mut Place<'_>) {
+        self.armed = None;
+        // A busy flow has put its timer off since.
+        if self.gateway.next_timer().is_some_and(|due| due <= at.now) {
+            self.gateway(at, |gateway, host| gateway.timer(host.now, host));
+        }
+        self.arm(at);
+    }
+
+    /// Has the worker look at the gateway when it wants to be looked at.
+    pub(super) fn arm(&mut self, at: &mut Place<'_>) {
+        at.timers.arm(&mut self.armed, self.gateway.next_timer(), Due::Gateway(at.slot));
+    }
+
+    pub(super) fn listen(&mut self, id: ListenerId, config: ListenerConfig, at: &mut Place<'_>) -> std::io::Result<()> {
+        let listener = match config.protocol {
+            Protocol::Tcp => Listener::Tcp(Acceptor::new(config.socket, config.to)?),
+            Protocol::Udp => {
+                let host_socket = sockets::publish(config.socket)?;
+                let socket = self.gateway.new_socket_id();
+                self.sockets.insert(at.slot, socket, host_socket, at.sources)?;
+                self.gateway.publish_udp(socket, config.to);
+                Listener::Udp(socket)
+            }
+        };
+        Ok(self.listeners.insert(id, listener, at.slot, at.sources)?)
+    }
+
+    /// Stops a listener; false if there is none of that name.
+    pub(super) fn unlisten(&mut self, id: ListenerId, at: &mut Place<'_>) -> bool {
+        let listener = self.listeners.remove(id, at.slot, at.sources, at.timers);
+        if let Some(Listener::Udp(socket)) = listener {
+            self.gateway.unpublish_udp(socket);
+            self.sockets.close(socket, at.sources);
+        }
+        listener.is_some()
+    }
+
+    /// Takes connections that wait on a listener.
+    pub(super) fn accept(&mut self, id: ListenerId, at: &mut Place<'_>) -> Progress {
+        for _ in 0..CONNECTIONS {
+            if self.accept_one(id, at).is_break() {
+                return Progress::Done;
+            }
+        }
+        Progress::More
+    }
+
+    fn accept_one(&mut self, id: ListenerId, at: &mut Place<'_>) -> ControlFlow<()> {
+        let Some(acceptor) = self.listeners.acceptor(id) else { return ControlFlow::Break(()) };
+        let to = acceptor.to;
+        let (stream, peer) = match acceptor.accept() {
+            Accepted::Connection(stream, peer) => (stream, peer),
+            Accepted::Nobody => return ControlFlow::Break(()),
+            Accepted::NotNow => {
+                acceptor.rest(at.now, Due::Accept(at.slot, id), at.timers);
+                return ControlFlow::Break(());
+            }
+        };
+        let Ok(local) = stream.local_addr() else { return ControlFlow::Continue(()) };
+        let socket = self.gateway.new_socket_id();
+        // A socket that cannot be kept is closed here; the gateway finds none of that number and ends the flow.
+        if let Ok(stream) = sockets::accepted(stream) {
+            let _ = self.sockets.insert(at.slot, socket, stream, at.sources);
+        }
+        let [peer, local] = [peer, local].map(sockets::canonical);
+        self.gateway(at, |gateway, host| gateway.accepted(host.now, socket, peer, local, to, host));
+        ControlFlow::Continue(())
+    }
+
+    pub(super) fn acceptor(&mut self, id: ListenerId) -> Option<&mut Acceptor> {
+        self.listeners.acceptor(id)
+    }
+
+    /// Puts the port on the ready list, where it stands at most once.
+    pub(super) fn queue(&mut self) -> Option<Token> {
+        if std::mem::replace(&mut self.queued, true) { None } else { self.frames }
+    }
+
+    pub(super) fn unqueue(&mut self) {
+        self.queued = false;
+    }
+
+    pub(super) fn set_view(&mut self, view: View) {
+        self.gateway.set_view(view);
+    }
+
+    pub(super) fn flows(&self, now: Time) -> Vec<Flow> {
+        self.gateway.flows(now)
+    }
+
+    fn stop_frames(&mut self, sources: &mut Sources) {
+        if let Some(token) = self.frames.take() {
+            sources.remove(token, self.io.readiness());
+        }
+    }
+
+    fn gateway<R>(&mut self, at: &mut Place<'_>, what: impl FnOnce(&mut Gateway, &mut Host<'_>) -> R) -> R {
+        let Self { network, gateway, sockets, .. } = self;
+        let table = network.table.load();
+        let mut host = Host { now: at.now, slot: at.slot, network, table: &table, sockets, sources: at.sources };
+        what(gateway, &mut host)
+    }
+}

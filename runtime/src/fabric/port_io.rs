@@ -1,0 +1,134 @@
+//! Where a port's frames come from and go to.
+//!
+//! A [`PortIo`] moves whole frames with their offloads and says how that went; what becomes of a frame is the switch's business.
+//! Nothing here waits: a ring that is full is a drop with a reason, an empty one is [`RecvError::Empty`].
+
+use std::{
+    fmt,
+    io::IoSlice,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use netloom_switch::{
+    DropReason, Frame,
+    frame::FRAME_MAX,
+    vnet::{self, VNET_HEADER},
+};
+use nix::{errno::Errno, sys::uio::writev, unistd::read};
+
+/// One attachment point's way in and out. Any worker may call it, whichever owns the port.
+pub trait PortIo: fmt::Debug + Send + Sync {
+    /// Reads the next frame.
+    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError>;
+
+    /// Writes one frame whole or not at all; the reason is the egress port's drop.
+    fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason>;
+
+    /// Becomes readable when frames have come.
+    fn readiness(&self) -> BorrowedFd<'_>;
+
+    fn caps(&self) -> Caps;
+}
+
+/// What a port can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// `send` may be called by the worker that read the frame; otherwise only by the port's owner, who gets a copy.
+    pub direct: bool,
+}
+
+/// Why no frame was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvError {
+    /// Nothing waits; readiness will tell.
+    Empty,
+    /// One of `len` bytes was read and is unfit to be switched.
+    Unfit { len: usize, reason: DropReason },
+    /// There will be no more.
+    Closed,
+}
+
+/// Room for the largest frame and its header; a worker has one.
+pub struct Buffer(Box<[u8; VNET_HEADER + FRAME_MAX]>);
+
+impl Buffer {
+    pub fn new() -> Self {
+        Self(Box::new([0; VNET_HEADER + FRAME_MAX]))
+    }
+
+    pub fn bytes(&mut self) -> &mut [u8] {
+        self.0.as_mut_slice()
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffer").finish_non_exhaustive()
+    }
+}
+
+/// A TAP made by [`tap::open`](crate::tap::open), in whatever network namespace it lies.
+#[derive(Debug)]
+pub struct TapPort(OwnedFd);
+
+impl TapPort {
+    pub fn new(tap: OwnedFd) -> Self {
+        Self(tap)
+    }
+}
+
+impl PortIo for TapPort {
+    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
+        let bytes = buffer.bytes();
+        let len = match read(&self.0, bytes) {
+            Ok(0) => return Err(RecvError::Closed),
+            Ok(len) => len,
+            Err(errno) => return Err(recv_error(errno)),
+        };
+        let (header, frame) =
+            bytes.get(..len).and_then(<[u8]>::split_first_chunk).ok_or(RecvError::Unfit { len, reason: DropReason::Runt })?;
+        let offload = vnet::decode(header, frame).map_err(|reason| RecvError::Unfit { len: frame.len(), reason })?;
+        Ok(Frame { bytes: frame, offload })
+    }
+
+    fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
+        let header = vnet::encode(&frame.offload, frame.bytes);
+        match writev(&self.0, &[IoSlice::new(&header), IoSlice::new(frame.bytes)]) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(send_error(errno)),
+        }
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    fn caps(&self) -> Caps {
+        Caps { direct: true }
+    }
+}
+
+/// EBADFD is what a TAP says whose interface was deleted, or whose namespace was torn down.
+fn recv_error(errno: Errno) -> RecvError {
+    match errno {
+        Errno::EAGAIN => RecvError::Empty,
+        Errno::EBADFD | Errno::EBADF | Errno::ENODEV => RecvError::Closed,
+        // EINVAL: the kernel could not describe the frame in a virtio-net header, and has consumed it.
+        _ => RecvError::Unfit { len: 0, reason: DropReason::BadOffload },
+    }
+}
+
+fn send_error(errno: Errno) -> DropReason {
+    match errno {
+        Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM => DropReason::EgressFull,
+        Errno::EBADFD | Errno::EBADF | Errno::ENODEV => DropReason::PortClosed,
+        // EIO: the interface is down. EINVAL: a header that the kernel does not take.
+        _ => DropReason::EgressRefused,
+    }
+}

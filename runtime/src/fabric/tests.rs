@@ -1,0 +1,365 @@
+//! The data plane without a kernel's TAPs: ports are ends of socket pairs, which keep messages whole as TAPs keep frames.
+
+use std::{
+    io::Read,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::{Duration, Instant},
+};
+
+use netloom_switch::{DropReason, Frame};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
+};
+
+use super::*;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn settings() -> NetworkConfig {
+    NetworkConfig {
+        subnet: "10.0.0.0/24".parse().unwrap(),
+        gateway: Some([10, 0, 0, 1].into()),
+        mac: Mac::from_ipv4([10, 0, 0, 1].into()),
+        mtu: 1500,
+        internal: false,
+        isolated: false,
+        host_loopback: false,
+        ageing: Duration::from_secs(300),
+        fdb_max: 100,
+        reserved_macs_transparent: false,
+    }
+}
+
+/// The far end of a port, where a container would be.
+struct Container {
+    wire: OwnedFd,
+    port: PortId,
+    mac: Mac,
+}
+
+fn wires() -> (OwnedFd, OwnedFd) {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+}
+
+fn attach(fabric: &Fabric, network: NetworkId, host: u8) -> Container {
+    let (tap, wire) = wires();
+    let ip = std::net::Ipv4Addr::from([10, 0, 0, host]);
+    let mac = Mac::from_ipv4(ip);
+    let config = PortConfig { tap, owner: format!("c{host}"), ip: Some(ip), mac, mtu: 1500, host_loopback: false, asks: vec![network] };
+    Container { wire, port: fabric.attach(network, config).unwrap(), mac }
+}
+
+fn frame(to: Mac, from: Mac, text: &str) -> Vec<u8> {
+    [&to.0[..], &from.0, &[0x88, 0xb5], text.as_bytes(), &[0; 46]].concat()
+}
+
+impl Container {
+    fn send(&self, to: Mac, text: &str) {
+        let message = [&[0; 12][..], &frame(to, self.mac, text)].concat();
+        send(self.wire.as_raw_fd(), &message, MsgFlags::empty()).unwrap();
+    }
+
+    /// The next frame, without its header.
+    fn receive(&self) -> Option<Vec<u8>> {
+        let mut message = [0; 2048];
+        let mut waiting = [PollFd::new(self.wire.as_fd(), PollFlags::POLLIN)];
+        poll(&mut waiting, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
+        match recv(self.wire.as_raw_fd(), &mut message, MsgFlags::empty()) {
+            Ok(0) | Err(Errno::EAGAIN) => None,
+            Ok(len) => Some(message[12..len].to_vec()),
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+
+    fn expect(&self, from: &Self, to: Mac, text: &str) {
+        assert_eq!(self.receive(), Some(frame(to, from.mac, text)), "{text} from port {} at port {}", from.port, self.port);
+    }
+
+    fn expect_nothing(&self) {
+        let mut message = [0; 2048];
+        let got = recv(self.wire.as_raw_fd(), &mut message, MsgFlags::empty());
+        assert_eq!(got, Err(Errno::EAGAIN), "port {} heard what was not for it", self.port);
+    }
+}
+
+fn fabric(workers: usize) -> (Fabric, NetworkId) {
+    let fabric = Fabric::start(NonZeroUsize::new(workers).unwrap()).unwrap();
+    let network = fabric.add_network(settings()).unwrap();
+    (fabric, network)
+}
+
+/// Waits until something holds; the reason is for the person who reads the failure.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+fn worker_of(fabric: &Fabric, network: NetworkId, port: PortId) -> usize {
+    fabric.ports(network).unwrap().into_iter().find(|report| report.port == port).unwrap().worker
+}
+
+#[test]
+fn a_broadcast_reaches_all_others_and_an_answer_only_its_asker() {
+    let (fabric, network) = fabric(2);
+    let [a, b, c] = [2, 3, 4].map(|host| attach(&fabric, network, host));
+    a.send(Mac::BROADCAST, "who");
+    b.expect(&a, Mac::BROADCAST, "who");
+    c.expect(&a, Mac::BROADCAST, "who");
+    b.send(a.mac, "me");
+    a.expect(&b, a.mac, "me");
+    a.send(b.mac, "thanks");
+    b.expect(&a, b.mac, "thanks");
+    c.expect_nothing();
+    let reports = fabric.ports(network).unwrap();
+    assert_eq!(reports.iter().map(|report| report.port.0).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    let counts: Vec<_> = reports[1..].iter().map(|report| (report.counts.rx_frames, report.counts.tx_frames)).collect();
+    assert_eq!(counts, [(2, 1), (1, 2), (0, 1)]);
+}
+
+#[test]
+fn the_gateway_answers_arp_on_every_port() {
+    let (fabric, network) = fabric(1);
+    let a = attach(&fabric, network, 2);
+    let gateway = settings().mac;
+    let arp = |op: u8, from: Mac, from_ip: u8, to: Mac, to_ip: u8| {
+        [&[0, 1, 8, 0, 6, 4, 0, op][..], &from.0, &[10, 0, 0, from_ip], &to.0, &[10, 0, 0, to_ip]].concat()
+    };
+    let ask = [&[0; 12][..], &Mac::BROADCAST.0, &a.mac.0, &[8, 6], &arp(1, a.mac, 2, Mac::ZERO, 1)].concat();
+    send(a.wire.as_raw_fd(), &ask, MsgFlags::empty()).unwrap();
+    let answer = a.receive().unwrap();
+    assert_eq!(answer[..14], [&a.mac.0[..], &gateway.0, &[8, 6]].concat());
+    assert_eq!(answer[14..42], arp(2, gateway, 1, a.mac, 2));
+    let counts = &fabric.ports(network).unwrap()[0].counts;
+    assert_eq!((counts.rx_frames, counts.tx_frames), (1, 1), "the gateway's books");
+}
+
+#[test]
+fn a_detached_port_is_closed_and_its_number_used_again() {
+    let (fabric, network) = fabric(2);
+    let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
+    a.send(Mac::BROADCAST, "hello");
+    b.expect(&a, Mac::BROADCAST, "hello");
+    fabric.detach(network, b.port).unwrap();
+    let mut end = [0; 1];
+    UnixStream::from(b.wire.try_clone().unwrap()).set_nonblocking(false).unwrap();
+    assert_eq!(UnixStream::from(b.wire).read(&mut end).unwrap(), 0, "the descriptor is still open somewhere");
+    assert!(matches!(fabric.detach(network, b.port), Err(FabricError::NoSuchPort(_))));
+    a.send(b.mac, "gone");
+    let c = attach(&fabric, network, 4);
+    assert_eq!(c.port, b.port);
+    c.send(a.mac, "here");
+    a.expect(&c, a.mac, "here");
+}
+
+#[test]
+fn new_ports_go_where_the_fewest_are_and_detaching_evens_them_out() {
+    let (fabric, network) = fabric(2);
+    let ports = [2, 3, 4, 5].map(|host| attach(&fabric, network, host));
+    let workers = ports.each_ref().map(|port| worker_of(&fabric, network, port.port));
+    assert_eq!(workers, [0, 1, 0, 1]);
+    fabric.detach(network, ports[1].port).unwrap();
+    assert_eq!(worker_of(&fabric, network, ports[3].port), 1);
+    fabric.detach(network, ports[3].port).unwrap();
+    let left = [&ports[0], &ports[2]];
+    assert_ne!(worker_of(&fabric, network, left[0].port), worker_of(&fabric, network, left[1].port));
+    left[0].send(Mac::BROADCAST, "after the move");
+    left[1].expect(left[0], Mac::BROADCAST, "after the move");
+    left[1].send(left[0].mac, "and back");
+    left[0].expect(left[1], left[0].mac, "and back");
+}
+
+#[test]
+fn frames_that_came_while_a_port_was_moved_are_not_lost() {
+    let (fabric, network) = fabric(2);
+    let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
+    b.send(a.mac, "known");
+    a.expect(&b, a.mac, "known");
+    for round in 0..50 {
+        a.send(b.mac, &format!("frame {round}"));
+        let key = PortKey { network, port: a.port };
+        fabric.move_port(&mut fabric.lock(), key, round % 2).unwrap();
+        b.expect(&a, b.mac, &format!("frame {round}"));
+    }
+}
+
+/// A port whose frames only its owner's thread may write.
+#[derive(Debug)]
+struct OwnersOnly(TapPort, Mutex<Option<thread::ThreadId>>);
+
+impl PortIo for OwnersOnly {
+    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
+        *self.1.lock().unwrap() = Some(thread::current().id());
+        self.0.recv(buffer)
+    }
+
+    fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
+        let owner = *self.1.lock().unwrap();
+        if owner == Some(thread::current().id()) { self.0.send(frame) } else { Err(DropReason::EgressRefused) }
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.0.readiness()
+    }
+
+    fn caps(&self) -> Caps {
+        Caps { direct: false }
+    }
+}
+
+#[test]
+fn a_port_that_only_its_owner_may_send_to_is_reached_through_the_inbox() {
+    let (fabric, network) = fabric(2);
+    let a = attach(&fabric, network, 2);
+    let (tap, wire) = wires();
+    let mac = Mac::from_ipv4([10, 0, 0, 3].into());
+    let seat = Seat {
+        worker: 0,
+        owner: String::new(),
+        ip: None,
+        mac,
+        mtu: 1500,
+        host_loopback: false,
+        asks: BTreeSet::new(),
+        listeners: BTreeSet::new(),
+    };
+    let port = fabric.seat(network, seat, Arc::new(OwnersOnly(TapPort::new(tap), Mutex::default()))).unwrap();
+    let b = Container { wire, port, mac };
+    assert_ne!(worker_of(&fabric, network, a.port), worker_of(&fabric, network, b.port));
+    b.send(a.mac, "I am here");
+    a.expect(&b, a.mac, "I am here");
+    for round in 0..100 {
+        a.send(b.mac, &format!("frame {round}"));
+        b.expect(&a, b.mac, &format!("frame {round}"));
+    }
+    assert_eq!(fabric.ports(network).unwrap()[2].counts.drops, []);
+}
+
+#[test]
+fn a_flooded_inbox_drops_and_counts_and_never_waits() {
+    let inbox = Arc::new(Inbox::new().unwrap());
+    let key = PortKey { network: NetworkId(1), port: PortId(1) };
+    let bytes = frame(Mac::BROADCAST, Mac::ZERO, "flood");
+    let flood = Frame { bytes: &bytes, offload: netloom_switch::Offload::default() };
+    let taken = std::iter::repeat_with(|| inbox.deliver(key, &flood)).take_while(Result::is_ok).count();
+    assert!(taken > 0);
+    assert_eq!(inbox.deliver(key, &flood), Err(DropReason::InboxFull));
+    let parcel = inbox.next_parcel().unwrap();
+    assert_eq!(parcel.bytes, bytes);
+    inbox.recycle(parcel);
+    assert_eq!(inbox.deliver(key, &flood), Ok(()));
+    inbox.close();
+    assert_eq!(inbox.deliver(key, &flood), Err(DropReason::PortClosed));
+    assert!(inbox.call(|_| ()).is_err());
+}
+
+#[test]
+fn whoever_asks_a_worker_that_ends_is_told_so() {
+    let inbox = Arc::new(Inbox::new().unwrap());
+    let worker = Worker::new(Arc::clone(&inbox), Clock::start()).unwrap();
+    let asked = inbox.call(|worker| worker.stop()).unwrap();
+    drop(worker);
+    assert!(asked.recv().is_err());
+}
+
+#[test]
+fn a_busy_port_leaves_a_quiet_one_its_turn() {
+    let inbox = Arc::new(Inbox::new().unwrap());
+    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start()).unwrap();
+    let (fabric, network) = fabric(1);
+    let [busy, quiet, sink] = [2, 3, 4].map(|host| attach(&fabric, network, host));
+    sink.send(Mac::BROADCAST, "here I am");
+    busy.expect(&sink, Mac::BROADCAST, "here I am");
+    quiet.expect(&sink, Mac::BROADCAST, "here I am");
+    // The worker under test has no thread: it turns when it is told to.
+    for port in [busy.port, quiet.port] {
+        let port = fabric.workers[0].inbox.ask(move |worker| worker.take(PortKey { network, port })).unwrap().unwrap();
+        worker.give(port).map_err(|(_, errno)| errno).unwrap();
+    }
+    for _ in 0..200 {
+        busy.send(sink.mac, "noise");
+    }
+    quiet.send(sink.mac, "signal");
+    assert!(worker.turn().is_continue());
+    let heard: Vec<_> = std::iter::from_fn(|| {
+        let mut message = [0; 2048];
+        recv(sink.wire.as_raw_fd(), &mut message, MsgFlags::empty()).ok().map(|len| message[12..len].to_vec())
+    })
+    .collect();
+    assert!(heard.contains(&frame(sink.mac, quiet.mac, "signal")), "starved");
+    assert!((2..200).contains(&heard.len()), "a turn without a budget: {} frames", heard.len());
+    // The rest is served without a further event.
+    let mut rest = heard.len();
+    eventually("all frames arrive", || {
+        assert!(worker.turn().is_continue());
+        let mut message = [0; 2048];
+        while recv(sink.wire.as_raw_fd(), &mut message, MsgFlags::empty()).is_ok() {
+            rest += 1;
+        }
+        rest == 201
+    });
+}
+
+#[test]
+fn a_full_port_loses_frames_and_counts_them() {
+    let (fabric, network) = fabric(1);
+    let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
+    b.send(a.mac, "known");
+    a.expect(&b, a.mac, "known");
+    eventually("the ring of a container that reads nothing is full", || {
+        for _ in 0..10 {
+            let message = [&[0; 12][..], &frame(b.mac, a.mac, "more")].concat();
+            // EAGAIN: the worker has not read them yet.
+            let _ = send(a.wire.as_raw_fd(), &message, MsgFlags::empty());
+        }
+        let counts = fabric.ports(network).unwrap()[2].counts.clone();
+        counts.drops.iter().any(|(reason, count)| *reason == DropReason::EgressFull && *count > 0)
+    });
+}
+
+#[test]
+fn what_is_no_frame_is_refused_and_counted_at_its_port() {
+    let (fabric, network) = fabric(1);
+    let a = attach(&fabric, network, 2);
+    for (message, reason) in [(&[0; 12][..], DropReason::Runt), (&[0; 20], DropReason::Runt), (&[0; 5], DropReason::Runt)] {
+        let before = fabric.ports(network).unwrap()[1].counts.clone();
+        send(a.wire.as_raw_fd(), message, MsgFlags::empty()).unwrap();
+        let count = |counts: &netloom_switch::PortCounts| {
+            counts.drops.iter().find(|(dropped, _)| *dropped == reason).map_or(0, |(_, count)| *count)
+        };
+        eventually("counted", || count(&fabric.ports(network).unwrap()[1].counts) == count(&before) + 1);
+        assert_eq!(fabric.ports(network).unwrap()[1].counts.rx_frames, before.rx_frames + 1);
+    }
+}
+
+#[test]
+fn settings_of_what_does_not_exist_are_refused_by_name() {
+    let (fabric, network) = fabric(1);
+    let nowhere = NetworkId(99);
+    assert!(matches!(fabric.configure(nowhere, settings()), Err(FabricError::NoSuchNetwork(id)) if id == nowhere));
+    assert!(matches!(fabric.set_asks(network, PortId(7), vec![]), Err(FabricError::NoSuchPort(PortId(7)))));
+    assert!(matches!(fabric.fdb_add(network, Mac::BROADCAST, PortId::GATEWAY), Err(FabricError::NotAStation(_))));
+    assert!(matches!(fabric.fdb_add(network, Mac([2, 0, 0, 0, 0, 1]), PortId(7)), Err(FabricError::NoSuchPort(_))));
+    fabric.remove_network(network).unwrap();
+    assert!(matches!(fabric.ports(network), Err(FabricError::NoSuchNetwork(_))));
+}
+
+#[test]
+fn a_pinned_address_is_shown_and_forgotten() {
+    let (fabric, network) = fabric(1);
+    let a = attach(&fabric, network, 2);
+    let mac = Mac([2, 0, 0, 0, 0, 1]);
+    fabric.fdb_add(network, mac, a.port).unwrap();
+    let entries = fabric.fdb(network).unwrap();
+    assert!(entries.iter().any(|entry| entry.mac == mac && entry.port == a.port && entry.is_static));
+    assert!(fabric.fdb_del(network, mac).unwrap());
+    assert!(!fabric.fdb_del(network, mac).unwrap());
+}

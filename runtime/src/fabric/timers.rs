@@ -1,0 +1,88 @@
+//! When a worker has to look at something although nothing happened.
+//!
+//! One ordered set holds at most one instant for each port and each listener: a turn with nothing due looks at its first entry,
+//! however many ports are idle. An instant is a promise to look *no later than*; it is only ever moved to be sooner, so a busy
+//! flow that puts its timer off with every segment costs nothing here.
+
+use std::collections::BTreeSet;
+
+use netloom_switch::Time;
+use nix::sys::epoll::EpollTimeout;
+
+use super::{ListenerId, worker::Slot};
+
+/// What is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// The MAC tables.
+    Ageing,
+    /// A port's gateway.
+    Gateway(Slot),
+    /// A listener that could not accept for want of descriptors.
+    Accept(Slot, ListenerId),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeSet<(Time, Due)>);
+
+impl Timers {
+    /// Looks at `due` no later than `at`; `armed` is what the same thing was armed with before, and is kept up to date.
+    pub(super) fn arm(&mut self, armed: &mut Option<Time>, at: Option<Time>, due: Due) {
+        let Some(at) = at else { return };
+        match *armed {
+            Some(sooner) if sooner <= at => return,
+            Some(later) => drop(self.0.remove(&(later, due))),
+            None => (),
+        }
+        *armed = Some(at);
+        self.0.insert((at, due));
+    }
+
+    pub(super) fn disarm(&mut self, armed: &mut Option<Time>, due: Due) {
+        if let Some(at) = armed.take() {
+            self.0.remove(&(at, due));
+        }
+    }
+
+    /// Takes the next thing whose time has come.
+    pub(super) fn next(&mut self, now: Time) -> Option<Due> {
+        self.0.first().filter(|(at, _)| *at <= now)?;
+        self.0.pop_first().map(|(_, due)| due)
+    }
+
+    /// How long to wait at most. In whole milliseconds, rounded up: a timer is never early, so a turn is never wasted.
+    pub(super) fn timeout(&self, now: Time) -> EpollTimeout {
+        let Some((at, _)) = self.0.first() else { return EpollTimeout::NONE };
+        EpollTimeout::try_from(at.since(now).as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_timer_that_is_put_off_stays_where_it_was_and_one_that_is_sooner_moves() {
+        let mut timers = Timers::default();
+        let mut armed = None;
+        let due = Due::Gateway(Slot(3));
+        timers.arm(&mut armed, Some(Time::from_nanos(20)), due);
+        timers.arm(&mut armed, Some(Time::from_nanos(30)), due);
+        assert_eq!(armed, Some(Time::from_nanos(20)));
+        timers.arm(&mut armed, Some(Time::from_nanos(10)), due);
+        assert_eq!(timers.next(Time::from_nanos(9)), None);
+        assert_eq!(timers.next(Time::from_nanos(10)), Some(due));
+        assert_eq!(timers.next(Time::from_nanos(99)), None, "the old instant was left behind");
+    }
+
+    #[test]
+    fn a_wait_ends_after_the_timer_and_never_before() {
+        let mut timers = Timers::default();
+        assert_eq!(timers.timeout(Time::ZERO), EpollTimeout::NONE);
+        timers.arm(&mut None, Some(Time::from_nanos(5 * MS + 1)), Due::Gateway(Slot(0)));
+        assert_eq!(timers.timeout(Time::ZERO), EpollTimeout::from(6u8));
+        assert_eq!(timers.timeout(Time::from_nanos(9 * MS)), EpollTimeout::ZERO);
+    }
+}

@@ -1,0 +1,324 @@
+//! One thread of the data plane.
+//!
+//! [`Worker::turn`] is the whole of it: wait, read the clock once, serve what is ready. A busy port gets its share of frames, goes
+//! to the end of the ready list and is served again in the next turn, which then does not wait; so no port, socket, timer or call
+//! starves another, and none is looked at that has nothing to do.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::ControlFlow,
+    sync::Arc,
+    time::Instant,
+};
+
+use netloom_switch::{
+    PortId, Time,
+    gateway::{Flow, Readiness, View},
+    switch::AGE_EVERY,
+};
+use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
+
+use super::{
+    FlowReport, NetworkId,
+    inbox::Inbox,
+    network::Network,
+    port::{Place, Port, PortKey, Progress},
+    port_io::Buffer,
+    sources::{Source, Sources, Token},
+    timers::{Due, Timers},
+};
+
+/// Events that one wait may report.
+const EVENTS: usize = 256;
+
+/// Frames and calls that one turn takes from the inbox.
+const INBOX: usize = 256;
+
+/// A port's place on its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Slot(pub(super) u32);
+
+/// The instants of one data plane: all its workers count from the same start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(super) fn now(self) -> Time {
+        Time::ZERO + self.0.elapsed()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    inbox: Arc<Inbox>,
+    clock: Clock,
+    now: Time,
+    ports: Vec<Option<Box<Port>>>,
+    slots: HashMap<PortKey, Slot>,
+    sources: Sources,
+    timers: Timers,
+    ready: VecDeque<Token>,
+    rung: bool,
+    stopping: bool,
+    /// The networks whose MAC tables this worker ages: all on the first, none on the others.
+    ages: Vec<Arc<Network>>,
+    ageing: Option<Time>,
+    buffer: Buffer,
+    events: Vec<EpollEvent>,
+}
+
+impl Worker {
+    pub(super) fn new(inbox: Arc<Inbox>, clock: Clock) -> nix::Result<Self> {
+        let mut sources = Sources::new()?;
+        sources.add(inbox.bell(), Source::Inbox, EpollFlags::EPOLLIN)?;
+        Ok(Self {
+            inbox,
+            clock,
+            now: clock.now(),
+            ports: Vec::new(),
+            slots: HashMap::new(),
+            sources,
+            timers: Timers::default(),
+            ready: VecDeque::new(),
+            rung: false,
+            stopping: false,
+            ages: Vec::new(),
+            ageing: None,
+            buffer: Buffer::new(),
+            events: vec![EpollEvent::empty(); EVENTS],
+        })
+    }
+
+    /// Serves until it is told to stop.
+    pub(super) fn run(mut self) {
+        while self.turn().is_continue() {}
+        for slot in self.slots.values().copied().collect::<Vec<_>>() {
+            self.with_port(slot, |port, at, _| port.retire(at));
+        }
+    }
+
+    /// One turn.
+    pub(super) fn turn(&mut self) -> ControlFlow<()> {
+        let busy = self.rung || !self.ready.is_empty();
+        let timeout = if busy { EpollTimeout::ZERO } else { self.timers.timeout(self.now) };
+        let count = self.sources.wait(&mut self.events, timeout);
+        self.now = self.clock.now();
+        for index in 0..count {
+            self.event(index);
+        }
+        for _ in 0..self.ready.len() {
+            self.serve();
+        }
+        while let Some(due) = self.timers.next(self.now) {
+            self.due(due);
+        }
+        if self.rung {
+            self.read_inbox();
+        }
+        if self.stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn event(&mut self, index: usize) {
+        let Some(event) = self.events.get(index) else { return };
+        let (token, flags) = (Sources::token(event), event.events());
+        match self.sources.get(token) {
+            Some(Source::Inbox) => {
+                self.inbox.hear();
+                self.rung = true;
+            }
+            Some(Source::Frames(slot)) => {
+                let queued = self.with_port(slot, |port, _, _| port.queue()).flatten();
+                self.ready.extend(queued);
+            }
+            Some(Source::Listener(slot, id)) => {
+                let queued = self.with_port(slot, |port, _, _| port.acceptor(id).and_then(|acceptor| acceptor.queue()));
+                self.ready.extend(queued.flatten());
+            }
+            Some(Source::Socket(slot, socket)) => {
+                let readiness = Readiness {
+                    readable: flags.intersects(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP),
+                    writable: flags.contains(EpollFlags::EPOLLOUT),
+                    error: flags.intersects(EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP),
+                };
+                self.with_port(slot, |port, at, _| {
+                    port.socket(socket, readiness, at);
+                    port.arm(at);
+                });
+            }
+            // It was closed by what an earlier event of this turn led to.
+            None => (),
+        }
+    }
+
+    /// Serves the first of the ready list, which goes to its end if there is more.
+    fn serve(&mut self) {
+        let Some(token) = self.ready.pop_front() else { return };
+        let progress = match self.sources.get(token) {
+            Some(Source::Frames(slot)) => self.with_port(slot, |port, at, buffer| {
+                let progress = port.receive(at, buffer);
+                port.arm(at);
+                if progress == Progress::Done {
+                    port.unqueue();
+                }
+                progress
+            }),
+            Some(Source::Listener(slot, id)) => self.with_port(slot, |port, at, _| {
+                let progress = port.accept(id, at);
+                port.arm(at);
+                if let Some(acceptor) = port.acceptor(id).filter(|_| progress == Progress::Done) {
+                    acceptor.unqueue();
+                }
+                progress
+            }),
+            _ => None,
+        };
+        if progress == Some(Progress::More) {
+            self.ready.push_back(token);
+        }
+    }
+
+    fn due(&mut self, due: Due) {
+        match due {
+            Due::Ageing => self.age_all(),
+            Due::Gateway(slot) => _ = self.with_port(slot, |port, at, _| port.timer(at)),
+            Due::Accept(slot, id) => {
+                let queued = self.with_port(slot, |port, _, _| {
+                    let acceptor = port.acceptor(id)?;
+                    acceptor.wake();
+                    acceptor.queue()
+                });
+                self.ready.extend(queued.flatten());
+            }
+        }
+    }
+
+    fn read_inbox(&mut self) {
+        let inbox = Arc::clone(&self.inbox);
+        for _ in 0..INBOX {
+            let parcel = inbox.next_parcel();
+            let call = inbox.next_call();
+            if parcel.is_none() && call.is_none() {
+                self.rung = false;
+                return;
+            }
+            if let Some(parcel) = parcel {
+                // A port that has moved or gone leaves the frame to nobody, as a cable pulled in flight would.
+                if let Some(slot) = self.slots.get(&parcel.to).copied() {
+                    self.with_port(slot, |port, _, _| port.deliver(&parcel));
+                }
+                inbox.recycle(parcel);
+            }
+            if let Some(call) = call {
+                call(self);
+            }
+        }
+    }
+
+    /// Takes a port in; its frames flow from here on. A port that cannot be watched is given back.
+    pub(super) fn give(&mut self, port: Box<Port>) -> Result<(), (Box<Port>, nix::Error)> {
+        let free = self.ports.iter().position(Option::is_none).unwrap_or(self.ports.len());
+        if free == self.ports.len() {
+            self.ports.push(None);
+        }
+        let slot = Slot(free as u32);
+        let key = port.key;
+        if let Some(place) = self.ports.get_mut(free) {
+            *place = Some(port);
+        }
+        self.slots.insert(key, slot);
+        match self.with_port(slot, |port, at, _| port.settle(at)) {
+            Some(Err(errno)) => self.take(key).map_or(Ok(()), |port| Err((port, errno))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets a port go, whole: its flows and listeners go with it.
+    pub(super) fn take(&mut self, key: PortKey) -> Option<Box<Port>> {
+        let slot = self.slots.remove(&key)?;
+        self.with_port(slot, |port, at, _| port.park(at));
+        self.ports.get_mut(slot.0 as usize)?.take()
+    }
+
+    /// Ends a port: its flows are reset and its sockets closed.
+    pub(super) fn retire(&mut self, key: PortKey) -> bool {
+        let Some(slot) = self.slots.remove(&key) else { return false };
+        self.with_port(slot, |port, at, _| port.retire(at));
+        self.ports.get_mut(slot.0 as usize).is_some_and(|place| place.take().is_some())
+    }
+
+    /// Does something with one port, if it is here.
+    pub(super) fn port<R>(&mut self, key: PortKey, what: impl FnOnce(&mut Port, &mut Place<'_>) -> R) -> Option<R> {
+        let slot = self.slots.get(&key).copied()?;
+        self.with_port(slot, |port, at, _| {
+            let result = what(port, at);
+            port.arm(at);
+            result
+        })
+    }
+
+    pub(super) fn set_views(&mut self, views: Vec<(PortKey, View)>) {
+        for (key, view) in views {
+            self.port(key, |port, _| port.set_view(view));
+        }
+    }
+
+    /// The flows of one network's ports that are here.
+    pub(super) fn flows(&mut self, network: NetworkId) -> Vec<(PortId, FlowReport)> {
+        let now = self.now;
+        let ports = self.ports.iter().flatten().filter(|port| port.key.network == network);
+        ports.flat_map(|port| port.flows(now).into_iter().map(|flow| (port.key.port, report(flow)))).collect()
+    }
+
+    /// Ages a network's MAC table from here on.
+    pub(super) fn age(&mut self, network: Arc<Network>) {
+        self.ages.push(network);
+        self.timers.arm(&mut self.ageing, Some(self.now + AGE_EVERY), Due::Ageing);
+    }
+
+    pub(super) fn age_no_more(&mut self, network: NetworkId) {
+        self.ages.retain(|aged| aged.id != network);
+        if self.ages.is_empty() {
+            self.timers.disarm(&mut self.ageing, Due::Ageing);
+        }
+    }
+
+    fn age_all(&mut self) {
+        for network in &self.ages {
+            network.switch.age(self.now);
+        }
+        self.ageing = None;
+        self.timers.arm(&mut self.ageing, Some(self.now + AGE_EVERY), Due::Ageing);
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    fn with_port<R>(&mut self, slot: Slot, what: impl FnOnce(&mut Port, &mut Place<'_>, &mut Buffer) -> R) -> Option<R> {
+        let port = self.ports.get_mut(slot.0 as usize)?.as_mut()?;
+        let mut at = Place { now: self.now, slot, sources: &mut self.sources, timers: &mut self.timers };
+        Some(what(port, &mut at, &mut self.buffer))
+    }
+}
+
+fn report(flow: Flow) -> FlowReport {
+    FlowReport {
+        protocol: flow.protocol,
+        inside: flow.inside,
+        outside: flow.outside,
+        direction: flow.direction.name(),
+        state: flow.state,
+        idle_seconds: flow.idle.as_secs(),
+    }
+}
+
+impl Drop for Worker {
+    /// However the thread ends, nobody waits for it.
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
