@@ -87,13 +87,13 @@ impl DropReason {
             | Self::GroupSource
             | Self::Isolated
             | Self::NobodyElse
+            | Self::PortClosed
             | Self::ReservedAddress
             | Self::Runt
             | Self::SpoofedSource
             | Self::TooLong
             | Self::ZeroSource => true,
-            Self::PortClosed
-            | Self::EgressFull
+            Self::EgressFull
             | Self::EgressRefused
             | Self::InboxFull
             | Self::GatewayUnsupported

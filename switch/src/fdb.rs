@@ -48,7 +48,7 @@ pub struct Fdb {
 pub struct FdbEntry {
     pub mac: Mac,
     pub port: PortId,
-    /// When a frame from it was last seen; when it was put in, of a static one.
+    /// When a frame from it was last seen, or it was put in by hand.
     pub seen: Time,
     pub is_static: bool,
 }
@@ -300,5 +300,142 @@ impl Books {
     fn largest(&self) -> Option<PortId> {
         let most = self.ports.iter().max_by_key(|(port, holding)| (holding.count, Reverse(**port)));
         most.map(|(port, _)| *port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testkit::{Table, mac};
+
+    const AGEING: Duration = Duration::from_secs(300);
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_port_over_its_share_gives_up_its_own_oldest() {
+        let fdb = Fdb::new(4, AGEING);
+        fdb.learn(at(0), mac(1), PortId(1)).unwrap();
+        for n in 2..=4 {
+            fdb.learn(at(u64::from(n)), mac(n), PortId(2)).unwrap();
+        }
+        fdb.learn(at(5), mac(2), PortId(2)).unwrap();
+        fdb.learn(at(6), mac(5), PortId(2)).unwrap();
+        let left: Vec<Mac> = fdb.list(at(6)).iter().map(|entry| entry.mac).collect();
+        assert_eq!(left, [1, 2, 4, 5].map(mac), "3 was the oldest of port 2: 2 had spoken since, and 1 is another's");
+    }
+
+    #[test]
+    fn a_port_below_its_share_takes_from_the_one_that_holds_most() {
+        let fdb = Fdb::new(4, AGEING);
+        for n in 1..=4 {
+            fdb.learn(at(u64::from(n)), mac(n), PortId(2)).unwrap();
+        }
+        fdb.learn(at(5), mac(5), PortId(1)).unwrap();
+        fdb.learn(at(6), mac(6), PortId(1)).unwrap();
+        fdb.learn(at(7), mac(7), PortId(1)).unwrap();
+        let left: Vec<Mac> = fdb.list(at(7)).iter().map(|entry| entry.mac).collect();
+        assert_eq!(left, [3, 4, 6, 7].map(mac), "two of four each, then its own");
+    }
+
+    #[test]
+    fn a_smaller_bound_holds_at_once() {
+        let fdb = Fdb::new(100, AGEING);
+        for n in 0..50 {
+            fdb.learn(at(0), mac(n + 1), PortId(u16::from(n % 5))).unwrap();
+        }
+        fdb.set_max(5);
+        assert_eq!(fdb.list(at(0)).iter().map(|entry| entry.port.0).collect::<std::collections::BTreeSet<_>>().len(), 5, "one each");
+        fdb.set_max(0);
+        fdb.learn(at(0), mac(99), PortId(1)).unwrap();
+        assert_eq!(fdb.learned(), 0);
+    }
+
+    #[test]
+    fn static_entries_do_not_count_and_are_not_evicted() {
+        let fdb = Fdb::new(1, AGEING);
+        fdb.add_static(at(0), mac(1), PortId(1)).unwrap();
+        fdb.add_static(at(0), mac(2), PortId(1)).unwrap();
+        fdb.learn(at(0), mac(3), PortId(1)).unwrap();
+        fdb.learn(at(0), mac(4), PortId(1)).unwrap();
+        assert_eq!(fdb.list(at(0)).iter().map(|entry| entry.mac).collect::<Vec<_>>(), [1, 2, 4].map(mac));
+        assert_eq!(fdb.add_static(at(0), Mac::BROADCAST, PortId(1)), Err(NotAStation(Mac::BROADCAST)));
+    }
+
+    #[test]
+    fn records_of_moved_entries_do_not_pile_up() {
+        let fdb = Fdb::new(10, AGEING);
+        for round in 0..10_000 {
+            fdb.learn(at(round), mac(1), PortId((round % 2) as u16)).unwrap();
+        }
+        let books = fdb.books();
+        assert!(books.ports.values().map(|holding| holding.oldest.len()).sum::<usize>() < 50);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Op {
+        Learn(u8, u16),
+        Lookup(u8),
+        Static(u8, u16),
+        Delete(u8),
+        Flush(u16),
+        Age,
+        Advance(u64),
+        Max(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let (mac, port) = (1u8..40, 0u16..5);
+        prop_oneof![
+            20 => (mac.clone(), port.clone()).prop_map(|(mac, port)| Op::Learn(mac, port)),
+            5 => mac.clone().prop_map(Op::Lookup),
+            1 => (mac.clone(), port.clone()).prop_map(|(mac, port)| Op::Static(mac, port)),
+            1 => mac.prop_map(Op::Delete),
+            1 => port.prop_map(Op::Flush),
+            1 => Just(Op::Age),
+            3 => (0u64..150).prop_map(Op::Advance),
+            1 => (0usize..20).prop_map(Op::Max),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn the_table_does_what_its_model_does(ops in prop::collection::vec(op(), 0..200)) {
+            let fdb = Fdb::new(12, AGEING);
+            let mut model = Table { max: 12, ageing: AGEING, entries: Vec::new() };
+            let mut now = Time::ZERO;
+            for op in ops {
+                match op {
+                    Op::Learn(n, port) => prop_assert_eq!(fdb.learn(now, mac(n), PortId(port)), model.learn(now, mac(n), PortId(port))),
+                    Op::Lookup(n) => prop_assert_eq!(fdb.lookup(now, mac(n)), model.lookup(now, mac(n))),
+                    Op::Static(n, port) => {
+                        prop_assert_eq!(fdb.add_static(now, mac(n), PortId(port)), Ok(()));
+                        model.add_static(now, mac(n), PortId(port));
+                    }
+                    Op::Delete(n) => prop_assert_eq!(fdb.delete(mac(n)), model.delete(mac(n))),
+                    Op::Flush(port) => {
+                        fdb.flush_port(PortId(port));
+                        model.flush_port(PortId(port));
+                    }
+                    Op::Age => {
+                        fdb.age(now);
+                        model.age(now);
+                    }
+                    Op::Advance(seconds) => now = now + Duration::from_secs(seconds),
+                    Op::Max(max) => {
+                        fdb.set_max(max);
+                        model.set_max(max);
+                    }
+                }
+                prop_assert_eq!(fdb.list(now), model.list(now));
+                prop_assert_eq!(fdb.learned(), model.learned());
+                prop_assert!(fdb.learned() <= model.max);
+            }
+        }
     }
 }

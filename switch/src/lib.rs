@@ -14,6 +14,7 @@ mod decide;
 pub mod fdb;
 pub mod frame;
 pub mod gateway;
+pub mod gso;
 pub mod ipam;
 pub mod mac;
 pub mod names;
@@ -21,6 +22,18 @@ pub mod parse;
 pub mod port;
 pub mod subnet;
 pub mod switch;
+#[cfg(any(test, feature = "testkit"))]
+#[cfg_attr(
+    not(test),
+    expect(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        reason = "a failed expectation of a test panics"
+    )
+)]
+pub mod testkit;
 pub mod time;
 pub mod vnet;
 

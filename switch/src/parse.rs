@@ -227,7 +227,7 @@ impl Ipv6 {
     /// Follows the extension headers from `at`: the protocol behind them, where it begins, and whether this is a fragment.
     /// What lies behind a fragment header that is not the first one cannot be read, so it ends the walk.
     fn extensions(packet: &[u8], mut next: u8, mut at: usize) -> Option<(u8, usize, bool)> {
-        for _ in 0..EXTENSIONS_MAX {
+        for _ in 0..=EXTENSIONS_MAX {
             let unit = match next {
                 protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DESTINATION_OPTIONS | protocol::MOBILITY => 8,
                 protocol::AUTHENTICATION => 4,
@@ -287,4 +287,132 @@ impl Udp {
 
 fn take<const N: usize>(bytes: &[u8]) -> Option<([u8; N], &[u8])> {
     bytes.split_first_chunk::<N>().map(|(head, rest)| (*head, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testkit::{TcpFields, eth, fuzz, mac};
+
+    fn v4() -> (std::net::SocketAddr, std::net::SocketAddr) {
+        ("10.0.0.2:4000".parse().unwrap(), "10.0.0.3:80".parse().unwrap())
+    }
+
+    fn v6() -> (std::net::SocketAddr, std::net::SocketAddr) {
+        ("[fd00::2]:4000".parse().unwrap(), "[fd00::3]:53".parse().unwrap())
+    }
+
+    #[test]
+    fn a_tagged_tcp_segment_with_options_is_read_whole() {
+        let (a, b) = v4();
+        let built =
+            eth(mac(1), mac(2)).tag(0x600a).extra(2).tcp(a, b, TcpFields { flags: 0x18, options: 3, ..TcpFields::default() }, b"hello");
+        let headers = Headers::parse(&built.bytes).unwrap();
+        assert_eq!(headers.ethernet, Ethernet { dst: mac(2), src: mac(1), tag: Some(0x600a), ethertype: ethertype::IPV4, len: 18 });
+        let ip =
+            Ipv4 { src: [10, 0, 0, 2].into(), dst: [10, 0, 0, 3].into(), protocol: 6, start: 18, payload: 46, end: 83, fragment: false };
+        assert_eq!(headers.network, Network::Ipv4(ip));
+        assert_eq!(headers.transport, Transport::Tcp(Tcp { src: 4000, dst: 80, flags: 0x18, start: 46, payload: 78 }));
+        assert_eq!(headers.payload(), Some((78, 83)));
+    }
+
+    #[test]
+    fn an_ipv6_datagram_is_found_behind_its_extension_headers() {
+        let (a, b) = v6();
+        let headers = Headers::parse(&eth(mac(1), mac(2)).extra(2).udp(a, b, b"hello").bytes).unwrap();
+        assert_eq!(headers.transport, Transport::Udp(Udp { src: 4000, dst: 53, start: 70, payload: 78 }));
+        let Network::Ipv6(ip) = headers.network else { panic!("{headers:?}") };
+        assert_eq!((ip.protocol, ip.start, ip.payload, ip.end), (17, 14, 70, 83));
+    }
+
+    #[test]
+    fn padding_is_not_payload() {
+        let (a, b) = v4();
+        let built = eth(mac(1), mac(2)).udp(a, b, b"x").to_len(60);
+        assert_eq!(Headers::parse(&built.bytes).unwrap().payload(), Some((42, 43)));
+    }
+
+    #[test]
+    fn fragments_have_no_transport_but_an_atomic_one_does() {
+        let (a, b) = v4();
+        let mut first = eth(mac(1), mac(2)).udp(a, b, b"hello").bytes;
+        first[20] = 0x20;
+        assert_eq!(Headers::parse(&first).unwrap().transport, Transport::Fragment);
+        (first[20], first[21]) = (0, 1);
+        assert_eq!(Headers::parse(&first).unwrap().transport, Transport::Fragment);
+
+        // The eight bytes of a destination-options header become a fragment header.
+        let (a, b) = v6();
+        let mut atomic = eth(mac(1), mac(2)).extra(1).udp(a, b, b"hello").bytes;
+        atomic[20] = protocol::FRAGMENT;
+        atomic[55..62].copy_from_slice(&[0, 0, 0, 1, 2, 3, 4]);
+        assert!(matches!(Headers::parse(&atomic).unwrap().transport, Transport::Udp(_)));
+        atomic[57] = 1;
+        assert_eq!(Headers::parse(&atomic).unwrap().transport, Transport::Fragment);
+    }
+
+    #[test]
+    fn a_chain_of_extension_headers_has_an_end() {
+        let chain = |count: usize| {
+            let mut packet = vec![0x60, 0, 0, 0, 0, (count * 8 + 8) as u8, 60, 64];
+            packet.extend([0; 32]);
+            for left in (0..count).rev() {
+                packet.extend([if left == 0 { 17 } else { 60 }, 0, 1, 4, 0, 0, 0, 0]);
+            }
+            packet.extend([0, 1, 0, 2, 0, 8, 0, 0]);
+            Headers::parse(&eth(mac(1), mac(2)).raw(ethertype::IPV6, &packet).bytes).unwrap().network
+        };
+        assert!(matches!(chain(EXTENSIONS_MAX), Network::Ipv6(_)));
+        assert_eq!(chain(EXTENSIONS_MAX + 1), Network::Malformed);
+    }
+
+    #[test]
+    fn impossible_lengths_make_a_packet_malformed_and_not_an_error() {
+        let (a, b) = v4();
+        let good = eth(mac(1), mac(2)).udp(a, b, b"hello").bytes;
+        for (at, value) in [(14, 0x55), (14, 0x44), (14, 0x4f), (16, 0x01), (17, 19)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert_eq!(Headers::parse(&bad).unwrap().network, Network::Malformed, "byte {at} is {value}");
+        }
+        for (at, value) in [(39, 7), (39, 14)] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            assert_eq!(Headers::parse(&bad).unwrap().transport, Transport::Malformed, "byte {at} is {value}");
+        }
+        let mut bad = eth(mac(1), mac(2)).tcp(a, b, TcpFields::default(), b"").bytes;
+        bad[46] = 0x60;
+        assert_eq!(Headers::parse(&bad).unwrap().transport, Transport::Malformed);
+        bad[46] = 0x40;
+        assert_eq!(Headers::parse(&bad).unwrap().transport, Transport::Malformed);
+    }
+
+    #[test]
+    fn a_second_tag_is_payload() {
+        let built = eth(mac(1), mac(2)).tag(1).raw(ethertype::VLAN, &[0, 2, 8, 0]);
+        let headers = Headers::parse(&built.bytes).unwrap();
+        assert_eq!((headers.ethernet.ethertype, headers.network), (ethertype::VLAN, Network::Other));
+    }
+
+    proptest! {
+        #[test]
+        fn offsets_lie_inside_of_any_frame(
+            bytes in prop::collection::vec(any::<u8>(), 0..200), is_v6: bool, tagged: bool, is_ip in prop::bool::weighted(0.9),
+        ) {
+            let mut bytes = bytes;
+            let kind = if is_v6 { [0x86, 0xdd] } else { [8, 0] };
+            let at = if tagged { 16 } else { 12 };
+            if is_ip && bytes.len() > at + 2 {
+                bytes[12..14].copy_from_slice(&[0x81, 0]);
+                bytes[at..at + 2].copy_from_slice(&kind);
+                bytes[at + 2] = if is_v6 { 0x60 } else { 0x45 };
+            }
+            fuzz::parse(&bytes);
+            for len in 0..bytes.len() {
+                fuzz::parse(&bytes[..len]);
+            }
+        }
+    }
 }

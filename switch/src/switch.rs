@@ -12,9 +12,10 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    DropReason, Fdb, Frame, PortCounters, PortId, PortSet, Time, admit,
+    DropReason, Fdb, Frame, Mac, PortCounters, PortId, PortSet, Time, admit,
     config::{Config, Port, PortSettings, Settings},
     decide,
+    fdb::NotAStation,
     parse::Ethernet,
 };
 
@@ -48,6 +49,17 @@ pub enum PortError {
     InUse(PortId),
     #[error("port {0} is out of range: a network has ports up to {max}", max = PortId::MAX - 1)]
     OutOfRange(PortId),
+}
+
+/// Why an address cannot be pinned to a port, or not be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    #[error(transparent)]
+    NotAStation(#[from] NotAStation),
+    #[error("{0} is the gateway's and stays on port 0")]
+    Gateway(Mac),
+    #[error("port {0} is not open")]
+    NoSuchPort(PortId),
 }
 
 impl Switch {
@@ -127,14 +139,14 @@ impl Switch {
         if port.index() >= PortId::MAX {
             return Err(PortError::OutOfRange(port));
         }
-        // A worker that still had the snapshot with the last port of this number may have learned after it was flushed.
-        self.fdb.flush_port(port);
         self.change(|ports| {
             if ports.len() <= port.index() {
                 ports.resize_with(port.index() + 1, || None);
             }
             match ports.get_mut(port.index()) {
                 Some(seat @ None) => {
+                    // A worker that still had the snapshot with the last port of this number may have learned after it was flushed.
+                    self.fdb.flush_port(port);
                     *seat = Some(Port { settings, counters: Arc::default() });
                     Ok(())
                 }
@@ -161,7 +173,9 @@ impl Switch {
             return false;
         }
         let was_open = self.change(|ports| ports.get_mut(port.index()).is_some_and(|seat| seat.take().is_some()));
-        self.fdb.flush_port(port);
+        if was_open {
+            self.fdb.flush_port(port);
+        }
         was_open
     }
 
@@ -186,7 +200,25 @@ impl Switch {
         (1..).take(PortId::MAX - 1).map(PortId).find(|port| config.port(*port).is_none())
     }
 
-    /// The MAC table.
+    /// Pins `mac` to an open port: it does not age, and frames from it are taken nowhere else.
+    pub fn pin(&self, now: Time, mac: Mac, port: PortId) -> Result<(), PinError> {
+        // No port is closed, and its addresses flushed, between the look and the entry.
+        let _changing = self.changing();
+        let config = self.config.load();
+        if config.settings.gateway == Some(mac) {
+            return Err(PinError::Gateway(mac));
+        }
+        config.port(port).ok_or(PinError::NoSuchPort(port))?;
+        Ok(self.fdb.add_static(now, mac, port)?)
+    }
+
+    /// Forgets an address, learned or pinned; false if it was not there.
+    pub fn forget(&self, mac: Mac) -> Result<bool, PinError> {
+        if self.config.load().settings.gateway == Some(mac) { Err(PinError::Gateway(mac)) } else { Ok(self.fdb.delete(mac)) }
+    }
+
+    /// The MAC table, to be read. What is put in or taken out by hand goes through [`pin`](Self::pin) and
+    /// [`forget`](Self::forget), which know the gateway and the ports.
     pub fn fdb(&self) -> &Fdb {
         &self.fdb
     }
@@ -212,3 +244,6 @@ impl Switch {
 
 /// How often [`Switch::age`] is worth calling.
 pub const AGE_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

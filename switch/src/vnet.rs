@@ -135,3 +135,141 @@ fn header_len(frame: &[u8]) -> u16 {
     let payload = Headers::parse(frame).ok().and_then(|headers| headers.payload());
     payload.and_then(|(start, _)| u16::try_from(start).ok()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testkit::{Built, TcpFields, eth, mac};
+
+    fn tcp4(payload: usize, size: u16) -> Built {
+        let (a, b) = ("10.0.0.2:4000".parse().unwrap(), "10.0.0.3:80".parse().unwrap());
+        eth(mac(1), mac(2)).tcp_gso(a, b, TcpFields { flags: tcp_flags::ACK, ..TcpFields::default() }, &vec![7; payload], size)
+    }
+
+    fn tcp6(payload: usize, size: u16) -> Built {
+        let (a, b) = ("[fd00::2]:4000".parse().unwrap(), "[fd00::3]:80".parse().unwrap());
+        eth(mac(1), mac(2)).tag(7).extra(2).tcp_gso(
+            a,
+            b,
+            TcpFields { flags: tcp_flags::ACK, options: 3, ..TcpFields::default() },
+            &vec![7; payload],
+            size,
+        )
+    }
+
+    fn udp4(payload: usize, size: u16) -> Built {
+        let (a, b) = ("10.0.0.2:4000".parse().unwrap(), "10.0.0.3:53".parse().unwrap());
+        eth(mac(1), mac(2)).extra(1).udp_gso(a, b, &vec![7; payload], size)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut marked = tcp4(4000, 1460);
+        marked.offload.gso = marked.offload.gso.map(|gso| Gso { ecn: true, ..gso });
+        let verified = Offload { checksum: Checksum::Verified, gso: None };
+        let plain = eth(mac(1), mac(2)).filler(60);
+        for built in [tcp4(4000, 1460), tcp6(9000, 1220), udp4(3000, 1472), marked, plain.clone(), Built { offload: verified, ..plain }] {
+            let header = encode(&built.offload, &built.bytes);
+            assert_eq!(decode(&header, &built.bytes), Ok(built.offload));
+        }
+    }
+
+    #[test]
+    fn the_fields_stand_where_virtio_puts_them() {
+        let built = tcp4(4000, 1460);
+        // NEEDS_CSUM, TCPV4, headers 54, size 1460, checksum at 34 + 16, no buffers.
+        assert_eq!(encode(&built.offload, &built.bytes), [1, 1, 54, 0, 0xb4, 0x05, 34, 0, 16, 0, 0, 0]);
+        let built = tcp6(4000, 1460);
+        // Ethernet with a tag 18, IPv6 40, an extension header of 16, TCP with 12 bytes of options.
+        assert_eq!(encode(&built.offload, &built.bytes), [1, 4, 106, 0, 0xb4, 0x05, 74, 0, 16, 0, 0, 0]);
+        assert_eq!(encode(&Offload::default(), &built.bytes), [0; 12]);
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_set_is_not_read() {
+        let built = tcp4(4000, 1460);
+        let mut header = encode(&built.offload, &built.bytes);
+        for (hdr_len, num_buffers) in [([0, 0], [0xff, 0xff]), ([0xff, 0xff], [1, 0])] {
+            header[2..4].copy_from_slice(&hdr_len);
+            header[10..12].copy_from_slice(&num_buffers);
+            assert_eq!(decode(&header, &built.bytes), Ok(built.offload));
+        }
+        assert_eq!(decode(&[0xfc, 0, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9], &built.bytes), Ok(Offload::default()), "unknown flags");
+    }
+
+    #[test]
+    fn a_superframe_of_one_segment_is_an_ordinary_frame() {
+        let built = tcp4(1460, 1460);
+        let header = encode(&built.offload, &built.bytes);
+        assert_eq!(decode(&header, &built.bytes), Ok(Offload { gso: None, ..built.offload }));
+    }
+
+    /// Changes one thing about a good header or frame.
+    type Spoil = fn(&mut [u8; VNET_HEADER], &mut Vec<u8>);
+
+    const LIES: &[(&str, Spoil)] = &[
+        ("no such kind", |header, _| header[1] = 2),
+        ("UFO", |header, _| header[1] = 3),
+        ("a tunnel", |header, _| header[1] |= 0x20),
+        ("ECN alone", |header, _| header[1] = GSO_ECN),
+        ("UDP with ECN", |header, _| header[1] = GSO_UDP_L4 | GSO_ECN),
+        ("TCP over the other family", |header, _| header[1] = if header[1] == GSO_TCPV4 { GSO_TCPV6 } else { GSO_TCPV4 }),
+        ("TCP or UDP, the other", |header, _| header[1] = if header[1] == GSO_UDP_L4 { GSO_TCPV4 } else { GSO_UDP_L4 }),
+        ("a size of zero", |header, _| header[4..6].fill(0)),
+        ("a size of GSO_BY_FRAGS", |header, _| header[4..6].fill(0xff)),
+        ("no partial checksum", |header, _| header[0] = 0),
+        ("a verified checksum", |header, _| header[0] = DATA_VALID),
+        ("a checksum of something else", |header, _| header[6] += 2),
+        ("a checksum elsewhere", |header, _| header[8] -= 2),
+        ("a checksum behind the frame", |header, _| header[6..8].fill(0xff)),
+        ("a checksum field behind the frame", |header, _| header[8..10].fill(0xff)),
+        ("a checksum over the addresses", |header, _| header[6..10].fill(0)),
+        ("padding", |_, frame| frame.push(0)),
+        ("a packet cut short", |_, frame| _ = frame.pop()),
+        ("another EtherType", |_, frame| frame[12] = 0x86),
+    ];
+
+    #[test]
+    fn a_header_that_contradicts_its_frame_is_refused() {
+        for built in [tcp4(4000, 1460), tcp6(4000, 1460), udp4(4000, 1460)] {
+            let good = encode(&built.offload, &built.bytes);
+            assert_eq!(decode(&good, &built.bytes), Ok(built.offload));
+            for (lie, spoil) in LIES {
+                let (mut header, mut frame) = (good, built.bytes.clone());
+                spoil(&mut header, &mut frame);
+                assert_eq!(decode(&header, &frame), Err(DropReason::BadOffload), "{lie}: {header:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn segments_that_could_not_be_cut_are_refused() {
+        let refused = |built: &Built| assert_eq!(decode(&encode(&built.offload, &built.bytes), &built.bytes), Err(DropReason::BadOffload));
+        refused(&tcp4(4000, TCP_GSO_MIN - 1));
+        refused(&udp4(1290, 10));
+        let mut fragment = tcp4(4000, 1460);
+        fragment.bytes[20] |= 0x20;
+        refused(&fragment);
+        let mut syn = tcp4(4000, 1460);
+        syn.bytes[47] |= tcp_flags::SYN;
+        refused(&syn);
+        let udp = udp4(1280, 10);
+        assert_eq!(decode(&encode(&udp.offload, &udp.bytes), &udp.bytes), Ok(udp.offload), "128 datagrams are the most");
+    }
+
+    #[test]
+    fn a_partial_checksum_is_not_taken_from_a_runt() {
+        let header = [NEEDS_CSUM, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(decode(&header, &[0; 13]), Err(DropReason::Runt));
+        assert_eq!(decode(&[0, 1, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0], &[]), Err(DropReason::Runt));
+    }
+
+    #[test]
+    fn the_checksum_of_a_protocol_that_is_not_ours_to_know_is_passed_on() {
+        let frame = eth(mac(1), mac(2)).filler(100).bytes;
+        let header = [NEEDS_CSUM, 0, 0, 0, 0, 0, 30, 0, 68, 0, 0, 0];
+        assert_eq!(decode(&header, &frame), Ok(Offload { checksum: Checksum::Partial { start: 30, offset: 68 }, gso: None }));
+        let header = [NEEDS_CSUM, 0, 0, 0, 0, 0, 30, 0, 69, 0, 0, 0];
+        assert_eq!(decode(&header, &frame), Err(DropReason::BadOffload), "one byte behind the end");
+    }
+}
