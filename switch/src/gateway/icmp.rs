@@ -1,12 +1,12 @@
 //! ICMP (RFC 792): ping to the gateway, and the errors by which a container learns why something did not go out.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
-use pnet_packet::icmp::IcmpPacket;
+use pnet_packet::{icmp::IcmpPacket, ip::IpNextHeaderProtocol, ipv4::MutableIpv4Packet, udp::MutableUdpPacket};
 
 use super::{
     Core, Outside, OutsideError,
-    build::{Ip, Link},
+    build::{IPV4_HEADER, Ip, Link, UDP_HEADER},
     packet::{self, Packet},
 };
 use crate::{Checksum, DropReason, Time, checksum};
@@ -86,7 +86,7 @@ pub(super) fn error(core: &mut Core, now: Time, packet: &Packet<'_>, error: Erro
 }
 
 /// The error for a packet of which only `quoted` is left: its IP header and at least eight bytes more.
-pub(super) fn error_quoting(core: &mut Core, now: Time, link: Link, to: Ipv4Addr, quoted: &[u8], error: Error, outside: &mut impl Outside) {
+fn error_quoting(core: &mut Core, now: Time, link: Link, to: Ipv4Addr, quoted: &[u8], error: Error, outside: &mut impl Outside) {
     let Some(own) = core.view.config.ip else { return };
     if !core.errors.allow(now, core.view.config.limits.icmp_errors) {
         return;
@@ -98,6 +98,35 @@ pub(super) fn error_quoting(core: &mut Core, now: Time, link: Link, to: Ipv4Addr
         }
         finish(bytes, kind, code);
     });
+}
+
+/// The error for a datagram that is no longer there: a quote of its headers is made up from its endpoints.
+pub(super) fn error_about_datagram(
+    core: &mut Core,
+    now: Time,
+    link: Link,
+    (inside, peer): (SocketAddrV4, SocketAddrV4),
+    error: Error,
+    outside: &mut impl Outside,
+) {
+    let mut quoted = [0; IPV4_HEADER + UDP_HEADER];
+    if let Some(mut ip) = MutableIpv4Packet::new(&mut quoted) {
+        ip.set_version(4);
+        ip.set_header_length(5);
+        ip.set_total_length((IPV4_HEADER + UDP_HEADER) as u16);
+        ip.set_ttl(64);
+        ip.set_next_level_protocol(IpNextHeaderProtocol(packet::UDP));
+        ip.set_source(*inside.ip());
+        ip.set_destination(*peer.ip());
+        let sum = checksum::finished(checksum::sum(pnet_packet::Packet::packet(&ip), 0));
+        ip.set_checksum(sum);
+    }
+    if let Some(mut udp) = quoted.get_mut(IPV4_HEADER..).and_then(MutableUdpPacket::new) {
+        udp.set_source(inside.port());
+        udp.set_destination(peer.port());
+        udp.set_length(UDP_HEADER as u16);
+    }
+    error_quoting(core, now, link, *inside.ip(), &quoted, error, outside);
 }
 
 /// Writes type, code and checksum.

@@ -16,11 +16,14 @@
 mod arp;
 mod build;
 mod config;
+mod dns;
 mod icmp;
 mod neighbours;
 mod outside;
 mod packet;
 mod policy;
+mod ports;
+mod publish;
 mod random;
 mod sockets;
 mod tcp;
@@ -28,6 +31,7 @@ mod tcp;
 pub mod testkit;
 #[cfg(test)]
 mod tests;
+mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -35,7 +39,18 @@ pub use config::{Direction, Flow, GatewayConfig, Limits, View};
 pub use outside::{Datagram, Outside, OutsideError, Readiness, SocketId};
 
 use self::{
-    build::Builder, icmp::RateLimit, neighbours::Neighbours, packet::Packet, policy::Destination, random::Random, sockets::Sockets,
+    build::Builder,
+    dns::Dns,
+    icmp::RateLimit,
+    neighbours::Neighbours,
+    packet::Packet,
+    policy::Destination,
+    ports::OWN_PORTS,
+    publish::Publications,
+    random::Random,
+    sockets::{Owner, Sockets},
+    tcp::TcpTable,
+    udp::{Outgoing, UdpTable},
 };
 use crate::{DropReason, Frame, Mac, Time};
 
@@ -54,6 +69,12 @@ struct Core {
 #[derive(Debug)]
 pub struct Gateway {
     core: Core,
+    tcp: TcpTable,
+    udp: UdpTable,
+    publications: Publications,
+    dns: Dns,
+    /// Sockets whose time has come, while they are looked at.
+    due: Vec<SocketId>,
 }
 
 impl Gateway {
@@ -67,7 +88,14 @@ impl Gateway {
             builder: Builder::new(),
             errors: RateLimit::default(),
         };
-        Self { core }
+        Self {
+            core,
+            tcp: TcpTable::default(),
+            udp: UdpTable::default(),
+            publications: Publications::default(),
+            dns: Dns::default(),
+            due: Vec::new(),
+        }
     }
 
     /// Flows that are open go on as they are; what comes next obeys the new view.
@@ -105,29 +133,77 @@ impl Gateway {
             return Err(DropReason::SpoofedSource);
         }
         self.core.neighbours.learn(packet.source, packet.mac);
-        match policy::destination(&self.core.view, packet.destination_ip()) {
-            Destination::Gateway if packet.protocol == packet::ICMP => icmp::to_gateway(&mut self.core, packet, outside),
-            Destination::Subnet => Err(DropReason::GatewayUnsupported),
-            Destination::Gateway | Destination::Outside(_) => {
-                icmp::error(&mut self.core, now, packet, icmp::Error::Prohibited, outside);
-                Err(DropReason::GatewayUnsupported)
-            }
+        match packet.protocol {
+            packet::TCP => self.tcp.frame(&mut self.core, now, packet, outside),
+            packet::UDP => self.udp(now, packet, outside),
+            _ => self.other(now, packet, outside),
+        }
+    }
+
+    fn udp(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        let core = &mut self.core;
+        let outgoing = Outgoing::parse(packet)?;
+        if let Some(result) = self.publications.reply(core, now, &outgoing, outside) {
+            return result;
+        }
+        let to = match policy::destination(&core.view, packet.destination_ip()) {
+            Destination::Gateway if outgoing.outside.port() == dns::PORT => return self.dns.query(core, now, &outgoing, outside),
+            Destination::Gateway => policy::gateway_port(&core.view),
+            Destination::Outside(to) => Some(to),
+            Destination::Subnet => return Err(DropReason::GatewayUnsupported),
             Destination::Forbidden => {
-                icmp::error(&mut self.core, now, packet, icmp::Error::Prohibited, outside);
-                Err(DropReason::GatewayForbidden)
+                icmp::error(core, now, packet, icmp::Error::Prohibited, outside);
+                return Err(DropReason::GatewayForbidden);
+            }
+        };
+        match to {
+            Some(to) => self.udp.send(core, now, &outgoing, SocketAddr::new(to, outgoing.outside.port()), outside),
+            None => {
+                icmp::error(core, now, packet, icmp::Error::PortUnreachable, outside);
+                Ok(())
             }
         }
     }
 
+    /// ICMP, and protocols that no ordinary socket speaks: never silence, but for the answers that RFC 1122 forbids.
+    fn other(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        let core = &mut self.core;
+        let reason = match policy::destination(&core.view, packet.destination_ip()) {
+            Destination::Gateway if packet.protocol == packet::ICMP => return icmp::to_gateway(core, packet, outside),
+            Destination::Subnet => return Err(DropReason::GatewayUnsupported),
+            Destination::Gateway | Destination::Outside(_) => DropReason::GatewayUnsupported,
+            Destination::Forbidden => DropReason::GatewayForbidden,
+        };
+        icmp::error(core, now, packet, icmp::Error::Prohibited, outside);
+        Err(reason)
+    }
+
     /// A socket can go on. A notice for a socket that is no more, or that has nothing to say, does no harm.
     pub fn ready(&mut self, now: Time, socket: SocketId, what: Readiness, outside: &mut impl Outside) {
-        let _ = (now, what, outside);
-        self.core.sockets.owner(socket);
+        let core = &mut self.core;
+        match core.sockets.owner(socket) {
+            Some(Owner::Tcp(key)) => self.tcp.ready(core, now, key, what, outside),
+            Some(Owner::Udp(inside)) => self.udp.ready(core, now, inside, what, outside),
+            Some(Owner::Published) => self.publications.receive(core, now, socket, outside),
+            Some(Owner::Dns) => self.dns.ready(core, now, socket, what, outside),
+            Some(Owner::Reserved) | None => (),
+        }
     }
 
     /// Does what is due; call it when [`next_timer`](Self::next_timer) has come.
     pub fn timer(&mut self, now: Time, outside: &mut impl Outside) {
-        let _ = (now, outside);
+        let core = &mut self.core;
+        // Taken out first: a socket that has more to read asks for `now` again, which is the next turn.
+        self.due.extend(std::iter::from_fn(|| core.sockets.due(now)));
+        for socket in self.due.drain(..) {
+            match core.sockets.owner(socket) {
+                Some(Owner::Tcp(key)) => self.tcp.timer(core, now, key, outside),
+                Some(Owner::Udp(inside)) => self.udp.timer(core, now, inside, outside),
+                Some(Owner::Published) => self.publications.timer(core, now, socket, outside),
+                Some(Owner::Dns) => self.dns.timer(core, now, socket, outside),
+                Some(Owner::Reserved) | None => (),
+            }
+        }
     }
 
     /// When [`timer`](Self::timer) wants to be called; not in the future: in the worker's next turn.
@@ -138,7 +214,7 @@ impl Gateway {
     /// A number under which the runtime registers a socket of its own making, to hand it in with [`accepted`](Self::accepted) or
     /// [`publish_udp`](Self::publish_udp).
     pub fn new_socket_id(&mut self) -> SocketId {
-        self.core.sockets.add(sockets::Owner::Reserved)
+        self.core.sockets.add(Owner::Reserved)
     }
 
     /// Takes an accepted connection, connected and non-blocking, from `peer` to the host's `local`, for the container's `to`. The
@@ -152,19 +228,19 @@ impl Gateway {
         to: SocketAddrV4,
         outside: &mut impl Outside,
     ) {
-        let _ = (now, peer, local, to);
-        outside.tcp_reset(socket);
+        // Where the client connected to is no part of the flow, but a listener's log may want it one day: it stays in the call.
+        let _ = local;
+        self.tcp.accepted(&mut self.core, now, socket, peer, to, outside);
     }
 
     /// Takes datagrams from a bound socket to the container's `to`. The socket remains the runtime's, which closes it.
     pub fn publish_udp(&mut self, socket: SocketId, to: SocketAddrV4) {
-        let _ = to;
-        self.core.sockets.set_owner(socket, sockets::Owner::Published);
+        self.publications.add(&mut self.core, socket, to);
     }
 
     /// Forgets a UDP publication and its clients.
     pub fn unpublish_udp(&mut self, socket: SocketId) {
-        self.core.sockets.remove(socket);
+        self.publications.remove(&mut self.core, socket);
     }
 
     /// What the IPAM gave this port: where inbound connections go before the container has spoken.
@@ -174,13 +250,16 @@ impl Gateway {
 
     /// The flows of this port.
     pub fn flows(&self, now: Time) -> Vec<Flow> {
-        let _ = now;
-        Vec::new()
+        let published = self.publications.flows(now);
+        self.tcp.flows(now).chain(self.udp.flows(now)).chain(published).chain(self.dns.flows(now)).collect()
     }
 
     /// Ends every flow, with a RST to both sides where the protocol has one, and closes every socket that the gateway opened or was
     /// given by [`accepted`](Self::accepted).
     pub fn close_all(&mut self, now: Time, outside: &mut impl Outside) {
-        let _ = (now, outside);
+        self.tcp.close_all(&mut self.core, now, outside);
+        self.udp.close_all(&mut self.core, outside);
+        self.publications.close_all(&mut self.core);
+        self.dns.close_all(&mut self.core, outside);
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::Ipv4Net;
 use pnet_packet::{ipv4::Ipv4Packet, udp::UdpPacket};
 
-use crate::{Checksum, DropReason, Frame, Gso, Mac, checksum, frame::ETHERNET_HEADER};
+use crate::{Checksum, DropReason, Frame, Gso, Mac, Offload, checksum, frame::ETHERNET_HEADER};
 
 /// Protocol numbers (IANA).
 pub(super) const ICMP: u8 = 1;
@@ -32,8 +32,13 @@ pub(super) struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Takes the packet out of a frame whose EtherType says IPv4 (RFC 791, 3.1).
     pub(super) fn parse(mac: Mac, frame: &Frame<'a>) -> Result<Self, DropReason> {
+        let bytes = frame.bytes.get(ETHERNET_HEADER..).ok_or(DropReason::GatewayMalformed)?;
+        Self::from_bytes(mac, bytes, frame.offload)
+    }
+
+    /// Takes the packet that `bytes` begin with.
+    pub(super) fn from_bytes(mac: Mac, bytes: &'a [u8], offload: Offload) -> Result<Self, DropReason> {
         let malformed = DropReason::GatewayMalformed;
-        let bytes = frame.bytes.get(ETHERNET_HEADER..).ok_or(malformed)?;
         let header = Ipv4Packet::new(bytes).ok_or(malformed)?;
         let header_len = usize::from(header.get_header_length()) * 4;
         let bytes = bytes.get(..usize::from(header.get_total_length())).ok_or(malformed)?;
@@ -56,8 +61,8 @@ impl<'a> Packet<'a> {
             ttl: header.get_ttl(),
             bytes,
             payload,
-            gso: frame.offload.gso,
-            checksum: frame.offload.checksum,
+            gso: offload.gso,
+            checksum: offload.checksum,
         })
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::SocketAddr,
+    net::SocketAddrV4,
 };
 
 use super::{SocketId, tcp::FlowKey};
@@ -19,7 +19,7 @@ pub(super) enum Owner {
     Reserved,
     Tcp(FlowKey),
     /// The mapping of an inside endpoint.
-    Udp(SocketAddr),
+    Udp(SocketAddrV4),
     /// A UDP publication.
     Published,
     /// A DNS query on its way to a resolver.

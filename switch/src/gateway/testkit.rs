@@ -2,12 +2,12 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     sync::Arc,
 };
 
-use super::{Datagram, GatewayConfig, Limits, Outside, OutsideError, SocketId, View};
-use crate::{DropReason, Frame, Mac, Offload, names::Names};
+use super::{Datagram, GatewayConfig, Limits, Outside, OutsideError, Readiness, SocketId, View};
+use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
 /// The gateway's and the container's addresses in every test.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -56,6 +56,8 @@ pub struct FakeTcp {
     pub finished: bool,
     pub reset: bool,
     pub closed: bool,
+    /// The gateway was told `WouldBlock` and waits for a notice.
+    waits: Readiness,
 }
 
 /// A host UDP socket as the world keeps it.
@@ -67,6 +69,7 @@ pub struct FakeUdp {
     /// What the next send fails with.
     pub send_error: Option<OutsideError>,
     pub closed: bool,
+    waits: bool,
 }
 
 /// The outside world, and the memory of what the gateway did to it.
@@ -94,6 +97,28 @@ impl World {
         self.tcp.insert(socket, FakeTcp { outcome: Some(Ok(())), room: self.room, ..FakeTcp::default() });
     }
 
+    /// Puts a bound UDP socket into the world.
+    pub fn add_udp(&mut self, socket: SocketId) {
+        self.udp.insert(socket, FakeUdp { waits: true, ..FakeUdp::default() });
+    }
+
+    /// The notices that an edge-triggered poll would give: one for each `WouldBlock` whose reason is gone.
+    pub fn notices(&mut self) -> Vec<(SocketId, Readiness)> {
+        let tcp = self.tcp.iter_mut().filter(|(_, tcp)| !tcp.closed && !tcp.reset).map(|(socket, tcp)| {
+            let readable = tcp.waits.readable && (!tcp.inbox.is_empty() || tcp.inbox_fin || tcp.broken.is_some());
+            let writable = tcp.waits.writable && tcp.outcome.is_some() && (tcp.room > 0 || tcp.broken.is_some());
+            tcp.waits.readable &= !readable;
+            tcp.waits.writable &= !writable;
+            (*socket, Readiness { readable, writable, error: false })
+        });
+        let udp = self.udp.iter_mut().filter(|(_, udp)| !udp.closed).map(|(socket, udp)| {
+            let readable = udp.waits && !udp.inbox.is_empty();
+            udp.waits &= !readable;
+            (*socket, Readiness { readable, writable: false, error: !udp.errors.is_empty() })
+        });
+        tcp.chain(udp).filter(|(_, what)| *what != Readiness::default()).collect()
+    }
+
     fn open_tcp(&mut self, socket: SocketId) -> Result<&mut FakeTcp, OutsideError> {
         self.tcp.get_mut(&socket).filter(|tcp| !tcp.closed && !tcp.reset).ok_or(OutsideError::Failed)
     }
@@ -110,12 +135,15 @@ impl Outside for World {
 
     fn tcp_connect(&mut self, socket: SocketId, to: SocketAddr) -> Result<(), OutsideError> {
         self.open?;
-        self.tcp.insert(socket, FakeTcp { to: Some(to), room: self.room, ..FakeTcp::default() });
+        let waits = Readiness { writable: true, ..Readiness::default() };
+        self.tcp.insert(socket, FakeTcp { to: Some(to), room: self.room, waits, ..FakeTcp::default() });
         Ok(())
     }
 
     fn tcp_outcome(&mut self, socket: SocketId) -> Result<(), OutsideError> {
-        self.open_tcp(socket)?.outcome.unwrap_or(Err(OutsideError::WouldBlock))
+        let tcp = self.open_tcp(socket)?;
+        tcp.waits.writable |= tcp.outcome.is_none();
+        tcp.outcome.unwrap_or(Err(OutsideError::WouldBlock))
     }
 
     fn tcp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<usize, OutsideError> {
@@ -124,6 +152,7 @@ impl Outside for World {
             return Err(error);
         }
         if tcp.inbox.is_empty() {
+            tcp.waits.readable = !tcp.inbox_fin;
             return if tcp.inbox_fin { Ok(0) } else { Err(OutsideError::WouldBlock) };
         }
         std::io::Read::read(&mut tcp.inbox, into).map_err(|_| OutsideError::Failed)
@@ -136,6 +165,7 @@ impl Outside for World {
         }
         let taken = bytes.get(..tcp.room).unwrap_or(bytes);
         if taken.is_empty() {
+            tcp.waits.writable = true;
             return Err(OutsideError::WouldBlock);
         }
         tcp.room -= taken.len();
@@ -157,7 +187,7 @@ impl Outside for World {
 
     fn udp_open(&mut self, socket: SocketId, _of: IpAddr) -> Result<(), OutsideError> {
         self.open?;
-        self.udp.insert(socket, FakeUdp::default());
+        self.udp.insert(socket, FakeUdp { waits: true, ..FakeUdp::default() });
         Ok(())
     }
 
@@ -171,7 +201,9 @@ impl Outside for World {
     }
 
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
-        let (from, to, bytes) = self.open_udp(socket)?.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
+        let udp = self.open_udp(socket)?;
+        udp.waits = udp.inbox.is_empty();
+        let (from, to, bytes) = udp.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
         let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;
         Ok(Datagram { len, from, to })
     }
@@ -203,20 +235,17 @@ pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
 /// as given.
 pub fn ipv4(to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(20 + payload.len()).unwrap_or(u16::MAX).to_be_bytes();
-    let mut header = [0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    header[12..16].copy_from_slice(&CONTAINER.octets());
-    header[16..20].copy_from_slice(&to.octets());
-    let sum = crate::checksum::finished(crate::checksum::sum(&header, 0)).to_be_bytes();
-    header[10..12].copy_from_slice(&sum);
-    ethernet(0x0800, &[&header[..], payload].concat())
+    let head = [&[0x45, 0][..], &length, &[0, 0, 0x40, 0, 64, protocol]].concat();
+    let addresses = [CONTAINER.octets(), to.octets()].concat();
+    let sum = checksum::finished(checksum::sum(&addresses, checksum::sum(&head, 0))).to_be_bytes();
+    ethernet(0x0800, &[&head[..], &sum, &addresses, payload].concat())
 }
 
 /// A UDP frame from the container's `from` to `to`, with a right checksum.
-pub fn udp(from: u16, to: std::net::SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+pub fn udp(from: u16, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
-    let mut datagram = [&from.to_be_bytes()[..], &to.port().to_be_bytes(), &length.to_be_bytes(), &[0, 0], payload].concat();
-    let pseudo = crate::checksum::pseudo_v4(CONTAINER, *to.ip(), 17, length);
-    let sum = crate::checksum::finished_nonzero(crate::checksum::sum(&datagram, pseudo)).to_be_bytes();
-    datagram[6..8].copy_from_slice(&sum);
-    ipv4(*to.ip(), 17, &datagram)
+    let head = [from.to_be_bytes(), to.port().to_be_bytes(), length.to_be_bytes()].concat();
+    let pseudo = checksum::pseudo_v4(CONTAINER, *to.ip(), 17, length);
+    let sum = checksum::finished_nonzero(checksum::sum(payload, checksum::sum(&head, pseudo))).to_be_bytes();
+    ipv4(*to.ip(), 17, &[&head[..], &sum, payload].concat())
 }

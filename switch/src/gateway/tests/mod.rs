@@ -1,5 +1,8 @@
 //! What the gateway answers itself.
 
+mod container;
+mod tcp;
+
 use super::{testkit::*, *};
 use crate::{Offload, checksum};
 

@@ -1,0 +1,173 @@
+//! Queries for the host's resolvers, one after the other.
+//!
+//! Each attempt has a socket of its own, and so a source port that the host's kernel chose, and a fresh random id: an answer is taken
+//! only from the resolver that was asked, with that id and the same question (RFC 5452). A resolver that fails or says nothing in
+//! time makes room for the next; after the last comes SERVFAIL.
+
+use std::{
+    net::{SocketAddr, SocketAddrV4},
+    sync::Arc,
+};
+
+use hickory_proto::{
+    op::{Header, MessageType, Query as Question, ResponseCode},
+    serialize::binary::{BinDecodable, BinDecoder},
+};
+
+use super::{
+    super::{Core, Direction, Flow, Outside, OutsideError, SocketId, sockets::Owner},
+    Asker, Dns, PORT, answer, reply_to,
+};
+use crate::{DropReason, Time};
+
+/// Datagrams read from a socket in one turn: one is the answer, the rest can only be forged.
+const BUDGET: usize = 16;
+
+/// A query on its way.
+#[derive(Debug)]
+pub(super) struct Query {
+    asker: Asker,
+    question: Question,
+    /// As the container sent it, but for the id.
+    message: Vec<u8>,
+    resolvers: Arc<[SocketAddr]>,
+    /// The resolvers asked so far; the last of them is being waited for.
+    asked: usize,
+    id: u16,
+    since: Time,
+    until: Time,
+}
+
+/// What a datagram on a query's socket is.
+enum Heard {
+    /// Of this length, to be passed on.
+    Answer(usize),
+    /// The resolver will not do it.
+    Failed,
+    Nothing,
+}
+
+impl Query {
+    pub(super) fn new(asker: Asker, question: Question, message: &[u8], resolvers: Arc<[SocketAddr]>) -> Self {
+        let message = message.to_vec();
+        Self { asker, question, message, resolvers, asked: 0, id: 0, since: Time::ZERO, until: Time::ZERO }
+    }
+
+    pub(super) fn is(&self, asker: &Asker, question: &Question) -> bool {
+        self.asker == *asker && self.question == *question
+    }
+
+    pub(super) fn report(&self, now: Time) -> Flow {
+        let outside = self.resolver().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], PORT)));
+        let inside = self.asker.inside.into();
+        Flow { protocol: "dns", inside, outside, direction: Direction::Out, state: "forwarded", idle: now.since(self.since) }
+    }
+
+    /// The resolver that is being asked.
+    fn resolver(&self) -> Option<SocketAddr> {
+        self.resolvers.get(self.asked.checked_sub(1)?).copied()
+    }
+
+    /// Judges a message that came from `from`.
+    fn hear(&self, from: SocketAddr, message: &[u8]) -> Heard {
+        let expected = self.resolver().map(|resolver| (resolver.ip().to_canonical(), resolver.port()));
+        if expected != Some((from.ip().to_canonical(), from.port())) {
+            return Heard::Nothing;
+        }
+        let mut decoder = BinDecoder::new(message);
+        let Ok(header) = Header::read(&mut decoder) else { return Heard::Nothing };
+        let ours = header.metadata.id == self.id
+            && header.metadata.message_type == MessageType::Response
+            && header.counts.queries == 1
+            && Question::read(&mut decoder).is_ok_and(|question| question == self.question);
+        let unable = matches!(header.metadata.response_code, ResponseCode::ServFail | ResponseCode::NotImp | ResponseCode::Refused);
+        match ours {
+            true if unable && self.asked < self.resolvers.len() => Heard::Failed,
+            true => Heard::Answer(message.len()),
+            false => Heard::Nothing,
+        }
+    }
+}
+
+impl Dns {
+    /// Asks the first resolver.
+    pub(super) fn forward(&mut self, core: &mut Core, now: Time, mut query: Query, outside: &mut impl Outside) {
+        query.since = now;
+        let socket = core.sockets.add(Owner::Dns);
+        self.0.insert(socket, query);
+        self.ask_next(core, now, socket, outside);
+    }
+
+    /// Asks the next resolver that can be asked, or gives up.
+    fn ask_next(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+        let Some(query) = self.0.get_mut(&socket) else { return };
+        if query.asked > 0 {
+            outside.close(socket);
+        }
+        while let Some(resolver) = query.resolvers.get(query.asked).copied() {
+            query.asked += 1;
+            query.id = core.random.next_u16();
+            if let Some(id) = query.message.first_chunk_mut() {
+                *id = query.id.to_be_bytes();
+            }
+            if outside.udp_open(socket, resolver.ip()).is_err() {
+                continue;
+            }
+            if outside.udp_send(socket, resolver, None, &query.message).is_ok() {
+                query.until = now + core.view.config.limits.dns_timeout;
+                core.sockets.wake_by(socket, query.until);
+                return;
+            }
+            outside.close(socket);
+        }
+        core.sockets.remove(socket);
+        if let Some(Query { asker, mut message, .. }) = self.0.remove(&socket) {
+            if let Some(id) = message.first_chunk_mut() {
+                *id = asker.id.to_be_bytes();
+            }
+            reply_to(core, &asker, &answer::failure(&message, ResponseCode::ServFail), outside);
+        }
+    }
+
+    pub(super) fn receive(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+        for _ in 0..BUDGET {
+            let Some(query) = self.0.get(&socket) else { return };
+            let room = core.builder.udp_payload();
+            let heard = match outside.udp_recv(socket, room) {
+                Ok(datagram) => query.hear(datagram.from, room.get(..datagram.len).unwrap_or_default()),
+                Err(OutsideError::WouldBlock) => return,
+                Err(_) => Heard::Failed,
+            };
+            match heard {
+                Heard::Answer(len) => return self.pass_on(core, socket, len, outside),
+                Heard::Failed => return self.ask_next(core, now, socket, outside),
+                Heard::Nothing => outside.dropped(DropReason::GatewayForbidden),
+            }
+        }
+        // A flood of forgeries; the answer may stand behind it.
+        core.sockets.wake_by(socket, now);
+    }
+
+    /// Gives the container the answer that stands in the builder.
+    fn pass_on(&mut self, core: &mut Core, socket: SocketId, len: usize, outside: &mut impl Outside) {
+        core.sockets.remove(socket);
+        outside.close(socket);
+        let (Some(query), Some(own)) = (self.0.remove(&socket), core.view.config.ip) else { return };
+        if let Some(id) = core.builder.udp_payload().first_chunk_mut() {
+            *id = query.asker.id.to_be_bytes();
+        }
+        core.deliver_udp(query.asker.container, SocketAddrV4::new(own, PORT), query.asker.inside, len, outside);
+    }
+
+    /// The time of a query's socket has come: its resolver's is over, or there is more to read.
+    pub(in super::super) fn timer(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+        let Some(query) = self.0.get(&socket) else { return };
+        let until = query.until;
+        if now < until {
+            core.sockets.wake_by(socket, until);
+            self.receive(core, now, socket, outside);
+        } else {
+            self.ask_next(core, now, socket, outside);
+        }
+    }
+}

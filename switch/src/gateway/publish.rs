@@ -1,0 +1,187 @@
+//! UDP publications: host sockets that lead to a port of the container.
+//!
+//! The container sees each client under its own address, or, where that address means something else inside (loopback, link-local,
+//! the container's own subnet, IPv6), under the gateway's with a port of its own. What the container answers to that endpoint
+//! leaves by the publication's socket, from the host address that the client knows.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr, SocketAddrV4},
+};
+
+use super::{
+    Core, Direction, Flow, OWN_PORTS, Outside, OutsideError, SocketId, icmp, policy,
+    sockets::Owner,
+    udp::{BUDGET, Outgoing},
+};
+use crate::{DropReason, Time};
+
+#[derive(Debug)]
+struct Publication {
+    to: SocketAddrV4,
+    /// The budget ran out before the socket was empty.
+    more: bool,
+}
+
+/// An endpoint of the container and the client it answers, as the container sees both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ClientKey {
+    inside: SocketAddrV4,
+    client: SocketAddrV4,
+}
+
+#[derive(Debug)]
+struct Client {
+    socket: SocketId,
+    real: SocketAddr,
+    /// The host address that the client sent to.
+    local: Option<IpAddr>,
+    active: Time,
+}
+
+/// The UDP publications of one port, and their clients.
+#[derive(Debug, Default)]
+pub(super) struct Publications {
+    sockets: HashMap<SocketId, Publication>,
+    clients: HashMap<ClientKey, Client>,
+    /// The client that a publication's peer is inside.
+    keys: HashMap<(SocketId, SocketAddr), ClientKey>,
+}
+
+impl Publications {
+    pub(super) fn add(&mut self, core: &mut Core, socket: SocketId, to: SocketAddrV4) {
+        core.sockets.set_owner(socket, Owner::Published);
+        self.sockets.insert(socket, Publication { to, more: false });
+    }
+
+    pub(super) fn remove(&mut self, core: &mut Core, socket: SocketId) {
+        core.sockets.remove(socket);
+        self.sockets.remove(&socket);
+        self.clients.retain(|_, client| client.socket != socket);
+        self.keys.retain(|(of, _), _| *of != socket);
+    }
+
+    /// Reads what clients sent.
+    pub(super) fn receive(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+        let Some(publication) = self.sockets.get_mut(&socket) else { return };
+        publication.more = false;
+        let to = publication.to;
+        for _ in 0..BUDGET {
+            let datagram = match outside.udp_recv(socket, core.builder.udp_payload()) {
+                Ok(datagram) => datagram,
+                Err(OutsideError::WouldBlock) => return,
+                // A client that is gone (ICMP) is the container's business only when it sends to it.
+                Err(_) => break,
+            };
+            let delivered = self.client(core, now, socket, to, datagram.from).and_then(|client| {
+                let container = core.neighbours.mac(*to.ip()).ok_or(DropReason::GatewayUnsupported)?;
+                Ok((client, container))
+            });
+            match delivered {
+                Ok((key, container)) => {
+                    if let Some(client) = self.clients.get_mut(&key) {
+                        client.active = now;
+                        client.local = datagram.to;
+                    }
+                    core.deliver_udp(container, key.client, to, datagram.len, outside);
+                }
+                Err(reason) => outside.dropped(reason),
+            }
+        }
+        if let Some(publication) = self.sockets.get_mut(&socket) {
+            publication.more = true;
+            core.sockets.wake_by(socket, now);
+        }
+    }
+
+    /// The client behind a peer of a publication, made on its first datagram.
+    fn client(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        socket: SocketId,
+        inside: SocketAddrV4,
+        real: SocketAddr,
+    ) -> Result<ClientKey, DropReason> {
+        if let Some(key) = self.keys.get(&(socket, real)) {
+            return Ok(*key);
+        }
+        let limits = &core.view.config.limits;
+        if self.clients.len() >= limits.udp_clients {
+            return Err(DropReason::GatewayLimit);
+        }
+        core.sockets.wake_by(socket, now + limits.udp_idle);
+        let own = policy::client_keeps_address(&core.view, real.ip())
+            .map(|ip| ClientKey { inside, client: SocketAddrV4::new(ip, real.port()) })
+            .filter(|key| real.port() != 0 && !self.clients.contains_key(key));
+        let key = own.or_else(|| self.key_of_our_own(core, inside)).ok_or(DropReason::GatewayLimit)?;
+        self.clients.insert(key, Client { socket, real, local: None, active: now });
+        self.keys.insert((socket, real), key);
+        Ok(key)
+    }
+
+    /// A key with the gateway's address and a port that is free towards `inside`.
+    fn key_of_our_own(&self, core: &mut Core, inside: SocketAddrV4) -> Option<ClientKey> {
+        let gateway = core.view.config.ip?;
+        OWN_PORTS
+            .starting_anywhere(&mut core.random)
+            .map(|port| ClientKey { inside, client: SocketAddrV4::new(gateway, port) })
+            .find(|key| !self.clients.contains_key(key))
+    }
+
+    /// Sends what the container says to a client of a publication. `None`: it is to nobody's client.
+    pub(super) fn reply(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        outgoing: &Outgoing<'_>,
+        outside: &mut impl Outside,
+    ) -> Option<Result<(), DropReason>> {
+        let client = self.clients.get_mut(&ClientKey { inside: outgoing.inside, client: outgoing.outside })?;
+        client.active = now;
+        let mut result = Ok(());
+        for datagram in outgoing.datagrams() {
+            if let Err(error) = outside.udp_send(client.socket, client.real, client.local, datagram) {
+                result = Err(DropReason::GatewayOutside);
+                if let Some(error) = icmp::Error::of(error) {
+                    icmp::error(core, now, outgoing.packet, error, outside);
+                }
+            }
+        }
+        Some(result)
+    }
+
+    /// The time of a publication's socket has come: more to read, or clients that were silent for too long.
+    pub(super) fn timer(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+        if self.sockets.get(&socket).is_some_and(|publication| publication.more) {
+            self.receive(core, now, socket, outside);
+        }
+        let idle = core.view.config.limits.udp_idle;
+        self.clients.retain(|_, client| client.socket != socket || client.active + idle > now);
+        self.keys.retain(|_, key| self.clients.contains_key(key));
+        let first = self.clients.values().filter(|client| client.socket == socket).map(|client| client.active).min();
+        if let Some(active) = first {
+            // All clients are looked at each time, so not at the end of each one's time.
+            core.sockets.wake_by(socket, (active + idle).max(now + idle / 16));
+        }
+    }
+
+    pub(super) fn flows(&self, now: Time) -> impl Iterator<Item = Flow> + '_ {
+        self.clients.iter().map(move |(key, client)| Flow {
+            protocol: "udp",
+            inside: key.inside.into(),
+            outside: key.client.into(),
+            direction: Direction::In,
+            state: "published",
+            idle: now.since(client.active),
+        })
+    }
+
+    /// Forgets every publication; the sockets are the runtime's.
+    pub(super) fn close_all(&mut self, core: &mut Core) {
+        for socket in self.sockets.keys() {
+            core.sockets.remove(*socket);
+        }
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,320 @@
+//! One TCP flow: a smoltcp socket towards the container, a host socket towards the outside, and the pump between them.
+//!
+//! All of smoltcp stands behind this type. Bytes are copied once each way: from the host socket straight into the send buffer, from
+//! the receive buffer straight into the host socket. What one side does the other sees: FIN as FIN, RST as RST, a full buffer as a
+//! closed window or as data left in the host socket.
+//!
+//! There is no delayed acknowledgement, so a superframe is acknowledged once, after its bytes went on to the host socket: the
+//! window it advertises is then the whole buffer again. There is no Nagle either: the sender outside has decided on its segments.
+
+use std::time::Duration;
+
+use smoltcp::{
+    iface::{Config, Interface, PollResult, SocketHandle, SocketSet},
+    socket::tcp::{CongestionControl, RecvError, Socket, State},
+    time::Instant,
+    wire::{HardwareAddress, IpCidr, IpEndpoint, IpListenEndpoint},
+};
+
+use super::{
+    super::{Direction, Flow, Limits, Outside, OutsideError, Readiness, SocketId},
+    FlowKey,
+    device::{FlowDevice, LastSent, Wire},
+};
+use crate::{Mac, Time};
+
+/// smoltcp asked for another look: not sooner than this, so that a mistake there cannot keep a worker busy.
+const SOONEST: Duration = Duration::from_millis(1);
+
+/// How a flow ended, and so what is left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// Both sides finished. With `time_wait` the container may say its FIN again.
+    Closed { time_wait: bool },
+    /// The container reset it, or never answered.
+    Inside,
+    /// The host socket failed; the container has its RST.
+    Outside,
+}
+
+/// What a new flow is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setup {
+    pub(super) key: FlowKey,
+    pub(super) socket: SocketId,
+    pub(super) container: Mac,
+    pub(super) mtu: u16,
+    pub(super) seed: u64,
+    pub(super) direction: Direction,
+}
+
+/// A flow whose host socket is connected.
+pub(super) struct TcpFlow {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    setup: Setup,
+    last: LastSent,
+    /// When the container or the outside last said something.
+    active: Time,
+    /// The host socket may have something to read; it has room. Both are kept until it says `WouldBlock`.
+    readable: bool,
+    writable: bool,
+    /// FIN was read from the host socket.
+    outside_done: bool,
+    /// FIN was written to the host socket.
+    finished: bool,
+    /// The handshake counts against the limit of half-open flows until this is false.
+    pub(super) half_open: bool,
+    gone: Option<Gone>,
+}
+
+impl TcpFlow {
+    /// A flow that answers the container's SYN, which is to be the first [`frame`](Self::frame).
+    pub(super) fn listening<O: Outside>(setup: Setup, socket: Socket<'static>, now: Time, wire: &mut Wire<'_, O>) -> Self {
+        let mut flow = Self::new(setup, socket, now, wire);
+        let address = Some(setup.key.outside.ip().into());
+        if flow.socket().listen(IpListenEndpoint { addr: address, port: setup.key.outside.port() }).is_err() {
+            flow.gone = Some(Gone::Inside);
+        }
+        flow
+    }
+
+    /// A flow that connects to the container, in the name of `key.outside`.
+    pub(super) fn connecting<O: Outside>(setup: Setup, socket: Socket<'static>, now: Time, wire: &mut Wire<'_, O>) -> Self {
+        let mut flow = Self::new(setup, socket, now, wire);
+        let (inside, outside) = (IpEndpoint::from(setup.key.inside), IpEndpoint::from(setup.key.outside));
+        let Self { interface, sockets, handle, .. } = &mut flow;
+        if sockets.get_mut::<Socket<'_>>(*handle).connect(interface.context(), inside, outside).is_err() {
+            flow.gone = Some(Gone::Inside);
+        }
+        flow.turn(now, wire);
+        flow
+    }
+
+    fn new<O: Outside>(setup: Setup, mut socket: Socket<'static>, now: Time, wire: &mut Wire<'_, O>) -> Self {
+        socket.set_nagle_enabled(false);
+        socket.set_ack_delay(None);
+        socket.set_congestion_control(CongestionControl::None);
+        let mut last = LastSent::default();
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = setup.seed;
+        let mut device = FlowDevice { packet: None, wire, last: &mut last, mtu: setup.mtu };
+        let mut interface = Interface::new(config, &mut device, instant(now));
+        let own = setup.key.outside.ip();
+        interface.update_ip_addrs(|addresses| {
+            // The list is empty and has room for two.
+            let _ = addresses.push(IpCidr::new(own.into(), if own.is_ipv4() { 32 } else { 128 }));
+        });
+        let mut sockets = SocketSet::new(Vec::with_capacity(1));
+        let handle = sockets.add(socket);
+        Self {
+            interface,
+            sockets,
+            handle,
+            setup,
+            last,
+            active: now,
+            readable: true,
+            writable: true,
+            outside_done: false,
+            finished: false,
+            half_open: true,
+            gone: None,
+        }
+    }
+
+    /// Takes a packet of this flow from the container, whose checksums are known to be right.
+    pub(super) fn frame<O: Outside>(&mut self, now: Time, container: Mac, packet: &[u8], wire: &mut Wire<'_, O>) {
+        self.setup.container = container;
+        self.active = now;
+        let before = self.state();
+        let Self { interface, sockets, last, setup, .. } = self;
+        let mut device = FlowDevice { packet: Some(packet), wire, last, mtu: setup.mtu };
+        interface.poll_ingress_single(instant(now), &mut device, sockets);
+        self.notice_reset(before);
+        self.turn(now, wire);
+    }
+
+    /// The host socket can go on.
+    pub(super) fn ready<O: Outside>(&mut self, now: Time, what: Readiness, wire: &mut Wire<'_, O>) {
+        // An error is found by reading and by writing.
+        self.readable |= what.readable || what.error;
+        self.writable |= what.writable || what.error;
+        self.turn(now, wire);
+    }
+
+    /// Sends again what was lost, and gives up on a flow that has been silent for too long.
+    pub(super) fn timer<O: Outside>(&mut self, now: Time, limits: &Limits, wire: &mut Wire<'_, O>) {
+        if now >= self.idle_until(limits) {
+            self.abort(now, Gone::Inside, wire);
+        } else {
+            self.turn(now, wire);
+        }
+    }
+
+    /// Sends RST to the container; `gone` says who is to blame.
+    pub(super) fn abort<O: Outside>(&mut self, now: Time, gone: Gone, wire: &mut Wire<'_, O>) {
+        self.socket().abort();
+        self.gone = Some(gone);
+        self.egress(now, wire);
+    }
+
+    /// How the flow ended, once it has.
+    pub(super) fn gone(&self) -> Option<Gone> {
+        self.gone
+    }
+
+    /// When [`timer`](Self::timer) has something to do.
+    pub(super) fn next_timer(&mut self, now: Time, limits: &Limits) -> Time {
+        let idle = self.idle_until(limits);
+        match self.interface.poll_at(instant(now), &self.sockets) {
+            Some(at) => idle.min((Time::ZERO + Duration::from_micros(at.total_micros().unsigned_abs())).max(now + SOONEST)),
+            None => idle,
+        }
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub(super) fn last_sent(&self) -> LastSent {
+        self.last
+    }
+
+    pub(super) fn report(&self, now: Time) -> Flow {
+        let FlowKey { inside, outside } = self.setup.key;
+        let state = match self.state() {
+            State::Closed => "closed",
+            State::Listen => "listen",
+            State::SynSent => "syn-sent",
+            State::SynReceived => "syn-received",
+            State::Established => "established",
+            State::FinWait1 => "fin-wait-1",
+            State::FinWait2 => "fin-wait-2",
+            State::CloseWait => "close-wait",
+            State::Closing => "closing",
+            State::LastAck => "last-ack",
+            State::TimeWait => "time-wait",
+        };
+        Flow { protocol: "tcp", inside, outside, direction: self.setup.direction, state, idle: now.since(self.active) }
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        matches!(self.state(), State::Listen | State::SynSent | State::SynReceived)
+    }
+
+    /// The state of the connection with the container.
+    fn state(&self) -> State {
+        self.sockets.get::<Socket<'_>>(self.handle).state()
+    }
+
+    /// The socket with its buffers, to be used again.
+    pub(super) fn into_socket(mut self) -> Option<Socket<'static>> {
+        match self.sockets.remove(self.handle) {
+            smoltcp::socket::Socket::Tcp(socket) => Some(socket),
+            #[expect(unreachable_patterns, reason = "smoltcp's features decide which kinds there are")]
+            _ => None,
+        }
+    }
+
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// A RST leaves no trace in smoltcp but the state it leads to.
+    fn notice_reset(&mut self, before: State) {
+        let ended = matches!(before, State::Closed | State::Listen | State::LastAck | State::TimeWait);
+        if !ended && matches!(self.state(), State::Closed | State::Listen) {
+            self.gone = Some(Gone::Inside);
+        }
+    }
+
+    /// Moves what can be moved both ways, then sends what is to be sent.
+    fn turn<O: Outside>(&mut self, now: Time, wire: &mut Wire<'_, O>) {
+        if self.gone.is_some() {
+            return;
+        }
+        let moved = self.pump_out(wire.outside).and_then(|()| self.pump_in(now, wire.outside));
+        if moved.is_err() {
+            self.abort(now, Gone::Outside, wire);
+            return;
+        }
+        self.egress(now, wire);
+        let state = self.state();
+        let drained = !self.socket().can_recv();
+        if matches!(state, State::Closed | State::TimeWait) && self.finished && drained {
+            self.gone = Some(Gone::Closed { time_wait: state == State::TimeWait });
+        }
+    }
+
+    fn pump_out(&mut self, outside: &mut impl Outside) -> Result<(), OutsideError> {
+        let id = self.setup.socket;
+        while self.writable && self.socket().can_recv() {
+            let sent = self.socket().recv(|bytes| match outside.tcp_send(id, bytes) {
+                Ok(taken) => (taken.min(bytes.len()), Ok(taken)),
+                Err(error) => (0, Err(error)),
+            });
+            match sent {
+                Ok(Ok(0) | Err(OutsideError::WouldBlock)) => self.writable = false,
+                Ok(Ok(_)) => (),
+                Ok(Err(error)) => return Err(error),
+                Err(_) => break,
+            }
+        }
+        if !self.finished && self.socket().peek(1) == Err(RecvError::Finished) {
+            self.finished = true;
+            outside.tcp_finish(id);
+        }
+        Ok(())
+    }
+
+    fn pump_in(&mut self, now: Time, outside: &mut impl Outside) -> Result<(), OutsideError> {
+        let id = self.setup.socket;
+        while self.readable && !self.outside_done && self.socket().can_send() {
+            let received = self.socket().send(|room| match outside.tcp_recv(id, room) {
+                Ok(read) => (read.min(room.len()), Ok(read)),
+                Err(error) => (0, Err(error)),
+            });
+            match received {
+                Ok(Ok(0)) => {
+                    self.outside_done = true;
+                    self.socket().close();
+                }
+                Ok(Ok(_)) => self.active = now,
+                Ok(Err(OutsideError::WouldBlock)) => self.readable = false,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn egress<O: Outside>(&mut self, now: Time, wire: &mut Wire<'_, O>) {
+        let Self { interface, sockets, last, setup, .. } = self;
+        wire.link.to = setup.container;
+        let mut device = FlowDevice { packet: None, wire, last, mtu: setup.mtu };
+        while interface.poll_egress(instant(now), &mut device, sockets) == PollResult::SocketStateChanged {}
+    }
+
+    /// The end of the flow's patience (RFC 5382, REQ-5). A flow that one side has closed is open: the other may have much to say.
+    fn idle_until(&self, limits: &Limits) -> Time {
+        let open = matches!(self.state(), State::Established | State::FinWait1 | State::FinWait2 | State::CloseWait);
+        self.active + if open { limits.tcp_established } else { limits.tcp_transitory }
+    }
+}
+
+impl std::fmt::Debug for TcpFlow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpFlow")
+            .field("setup", &self.setup)
+            .field("state", &self.state())
+            .field("gone", &self.gone)
+            .finish_non_exhaustive()
+    }
+}
+
+/// smoltcp counts microseconds.
+fn instant(now: Time) -> Instant {
+    Instant::from_micros(i64::try_from(now.as_nanos() / 1000).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,310 @@
+//! TCP between a container and the world.
+
+use std::time::Duration;
+
+use smoltcp::socket::tcp::{RecvError, State};
+
+use super::{
+    super::{testkit::*, *},
+    container::Lab,
+};
+
+const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 80), 80);
+
+/// Bytes that tell where they stand.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// A lab with an open connection.
+fn connected(config: GatewayConfig, superframes: bool) -> (Lab, smoltcp::iface::SocketHandle) {
+    let mut lab = Lab::new(config, superframes);
+    let handle = lab.connect(SERVER, 40_000);
+    lab.settle();
+    lab.host().outcome = Some(Ok(()));
+    lab.settle();
+    assert_eq!(lab.state(handle), State::Established);
+    (lab, handle)
+}
+
+/// What the container's socket has received.
+fn drain(lab: &mut Lab, handle: smoltcp::iface::SocketHandle, into: &mut Vec<u8>) {
+    while lab.socket(handle).can_recv() {
+        lab.socket(handle).recv(|bytes| (bytes.len(), into.extend_from_slice(bytes))).unwrap();
+    }
+}
+
+#[test]
+fn a_connect_is_answered_only_when_the_host_is_connected() {
+    let mut lab = Lab::new(config(), true);
+    let handle = lab.connect(SERVER, 40_000);
+    lab.settle();
+    assert_eq!((lab.state(handle), lab.host().to), (State::SynSent, Some(SERVER.into())));
+    assert_eq!(lab.gateway.flows(lab.now)[0].state, "connecting");
+    lab.host().outcome = Some(Ok(()));
+    lab.settle();
+    assert_eq!((lab.state(handle), lab.gateway.flows(lab.now)[0].state), (State::Established, "established"));
+}
+
+#[test]
+fn a_refused_connect_is_a_reset() {
+    let mut lab = Lab::new(config(), true);
+    let handle = lab.connect(SERVER, 40_000);
+    lab.settle();
+    lab.host().outcome = Some(Err(OutsideError::Refused));
+    lab.settle();
+    assert_eq!(lab.state(handle), State::Closed);
+    assert!(lab.host().closed && lab.gateway.flows(lab.now).is_empty() && lab.icmp.is_empty());
+}
+
+#[test]
+fn an_unreachable_host_is_icmp_of_that_kind_and_a_timeout_is_silence() {
+    let kinds = [
+        (OutsideError::NetworkUnreachable, vec![(3, 0)]),
+        (OutsideError::HostUnreachable, vec![(3, 1)]),
+        (OutsideError::Forbidden, vec![(3, 13)]),
+        (OutsideError::TimedOut, vec![]),
+    ];
+    for (error, icmp) in kinds {
+        let mut lab = Lab::new(config(), true);
+        let handle = lab.connect(SERVER, 40_000);
+        lab.settle();
+        lab.host().outcome = Some(Err(error));
+        lab.settle();
+        assert_eq!((lab.state(handle), &lab.icmp), (State::SynSent, &icmp), "{error}");
+        assert!(lab.host().closed && lab.gateway.flows(lab.now).is_empty());
+        let mut lab = Lab::new(config(), true);
+        lab.world.open = Err(error);
+        lab.connect(SERVER, 40_000);
+        lab.settle();
+        assert_eq!(lab.icmp, icmp, "{error} at once");
+    }
+}
+
+#[test]
+fn the_newest_syn_waits_and_no_second_socket_is_opened() {
+    let mut lab = Lab::new(config(), true);
+    let handle = lab.connect(SERVER, 40_000);
+    lab.settle();
+    // The container gives up and starts anew from the same port, with other sequence numbers.
+    lab.socket(handle).abort();
+    let again = lab.connect(SERVER, 40_000);
+    lab.run_until(|lab| lab.now >= Time::from_nanos(5_000_000_000));
+    assert_eq!(lab.world.tcp.len(), 1);
+    lab.host().outcome = Some(Ok(()));
+    lab.settle();
+    assert_eq!(lab.state(again), State::Established);
+}
+
+#[test]
+fn ten_megabytes_go_both_ways_unharmed() {
+    for superframes in [true, false] {
+        let (mut lab, handle) = connected(config(), superframes);
+        let data = pattern(10_000_000);
+        lab.host().inbox.extend(&data);
+        let (mut sent, mut received) = (0, Vec::new());
+        lab.run_until(|lab| {
+            if lab.socket(handle).can_send() {
+                sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
+            }
+            drain(lab, handle, &mut received);
+            received.len() == data.len() && lab.host().outbox.len() == data.len()
+        });
+        assert!(received == data && lab.host().outbox == data, "superframes: {superframes}");
+        assert!(lab.longest > 60_000, "the gateway sends superframes");
+        assert!(lab.drops.is_empty());
+    }
+}
+
+#[test]
+fn lost_frames_are_sent_again() {
+    for superframes in [true, false] {
+        let (mut lab, handle) = connected(config(), superframes);
+        let data = pattern(400_000);
+        lab.host().inbox.extend(&data);
+        lab.lose = Box::new(|frame| frame.is_multiple_of(7));
+        let (mut sent, mut received) = (0, Vec::new());
+        lab.run_until(|lab| {
+            if lab.socket(handle).can_send() {
+                sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
+            }
+            drain(lab, handle, &mut received);
+            received.len() == data.len() && lab.host().outbox.len() == data.len()
+        });
+        assert!(received == data && lab.host().outbox == data, "superframes: {superframes}");
+    }
+}
+
+#[test]
+fn the_container_closes_first_and_still_hears_the_answer() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.socket(handle).send_slice(b"request").unwrap();
+    lab.socket(handle).close();
+    lab.settle();
+    assert!(lab.host().finished && !lab.host().closed);
+    assert_eq!(lab.host().outbox, b"request");
+    lab.host().inbox.extend(b"answer");
+    lab.settle();
+    let mut received = Vec::new();
+    drain(&mut lab, handle, &mut received);
+    assert_eq!(received, b"answer");
+    lab.host().inbox_fin = true;
+    lab.settle();
+    assert_eq!(lab.state(handle), State::TimeWait);
+    assert!(lab.host().closed && !lab.host().reset && lab.gateway.flows(lab.now).is_empty());
+}
+
+#[test]
+fn the_host_closes_first_and_still_hears_the_container() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.host().inbox.extend(b"greeting");
+    lab.host().inbox_fin = true;
+    lab.settle();
+    let mut received = Vec::new();
+    drain(&mut lab, handle, &mut received);
+    assert_eq!((received.as_slice(), lab.state(handle)), (&b"greeting"[..], State::CloseWait));
+    assert_eq!(lab.socket(handle).recv(|_| (0, ())), Err(RecvError::Finished));
+    lab.socket(handle).send_slice(b"late words").unwrap();
+    lab.settle();
+    assert!(lab.host().outbox == b"late words" && !lab.host().finished);
+    lab.socket(handle).close();
+    lab.settle();
+    assert!(lab.host().finished && lab.host().closed && !lab.host().reset);
+    assert_eq!(lab.state(handle), State::Closed);
+}
+
+#[test]
+fn a_fin_said_again_in_time_wait_is_acknowledged_again() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.host().inbox_fin = true;
+    lab.settle();
+    // The acknowledgement of the container's FIN is lost.
+    lab.lose = Box::new({
+        let mut fins = 0;
+        move |_| {
+            fins += 1;
+            fins == 2
+        }
+    });
+    lab.socket(handle).close();
+    lab.settle();
+    assert!(lab.gateway.flows(lab.now).is_empty(), "no socket waits in TIME-WAIT");
+    assert_eq!(lab.state(handle), State::LastAck);
+    lab.run_until(|lab| lab.state(handle) == State::Closed);
+}
+
+#[test]
+fn a_reset_goes_through_both_ways() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.socket(handle).abort();
+    lab.settle();
+    assert!(lab.host().reset && lab.gateway.flows(lab.now).is_empty());
+
+    let (mut lab, handle) = connected(config(), true);
+    lab.host().broken = Some(OutsideError::Reset);
+    lab.settle();
+    assert_eq!(lab.state(handle), State::Closed);
+    assert!(lab.host().closed && !lab.host().finished && lab.gateway.flows(lab.now).is_empty());
+}
+
+#[test]
+fn a_slow_reader_outside_slows_the_container_down() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.host().room = 0;
+    let data = pattern(3_000_000);
+    let mut sent = 0;
+    for _ in 0..2_000 {
+        sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
+        lab.step();
+    }
+    let limits = Limits::default();
+    assert!(sent <= 300_000 + limits.tcp_receive_buffer, "{sent} bytes are on their way");
+    assert!(sent >= limits.tcp_receive_buffer, "the window was only {sent}");
+    lab.run_until(|lab| {
+        sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
+        lab.host().room = lab.host().room.max(10_000);
+        lab.host().outbox.len() == data.len()
+    });
+    assert!(lab.host().outbox == data);
+}
+
+#[test]
+fn a_slow_reader_inside_leaves_the_data_in_the_host_socket() {
+    let (mut lab, handle) = connected(config(), true);
+    let data = pattern(4_000_000);
+    lab.host().inbox.extend(&data);
+    lab.settle();
+    let taken = data.len() - lab.host().inbox.len();
+    assert!(taken <= Limits::default().tcp_send_buffer + 300_000, "{taken} bytes were taken");
+    let mut received = Vec::new();
+    lab.run_until(|lab| {
+        drain(lab, handle, &mut received);
+        received.len() == data.len()
+    });
+    assert!(received == data);
+}
+
+#[test]
+fn silence_ends_a_flow_when_rfc_5382_allows_and_not_before() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.pass(Duration::from_secs(2 * 3600 + 4 * 60 - 1));
+    assert_eq!(lab.gateway.flows(lab.now).len(), 1);
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(lab.state(handle), State::Closed, "the container is told");
+    assert!(lab.host().reset && lab.gateway.flows(lab.now).is_empty() && lab.gateway.next_timer().is_none());
+}
+
+#[test]
+fn a_connect_that_never_ends_is_given_up() {
+    let mut lab = Lab::new(config(), true);
+    let handle = lab.connect(SERVER, 40_000);
+    lab.settle();
+    lab.socket(handle).set_timeout(Some(smoltcp::time::Duration::from_secs(10)));
+    lab.run_until(|lab| lab.state(handle) == State::Closed);
+    lab.pass(Duration::from_secs(240));
+    assert!(lab.host().closed && lab.gateway.flows(lab.now).is_empty() && lab.gateway.next_timer().is_none());
+}
+
+#[test]
+fn at_the_limit_new_flows_are_refused_and_old_ones_live() {
+    for limits in [Limits { tcp_flows: 2, ..Limits::default() }, Limits { tcp_half_open: 1, ..Limits::default() }] {
+        let (mut lab, first) = connected(GatewayConfig { limits, ..config() }, true);
+        lab.connect(SERVER, 40_001);
+        let third = lab.connect(SERVER, 40_002);
+        lab.settle();
+        assert_eq!((lab.state(third), lab.world.tcp.len()), (State::Closed, 2));
+        assert_eq!(lab.drops, [DropReason::GatewayLimit]);
+        lab.socket(first).send_slice(b"still here").unwrap();
+        lab.settle();
+        assert!(lab.world.tcp.values().any(|tcp| tcp.outbox == b"still here"));
+    }
+}
+
+#[test]
+fn a_segment_of_no_flow_is_reset() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.gateway = Gateway::new(view(config()), 7);
+    lab.socket(handle).send_slice(b"to a gateway that knows nothing of it").unwrap();
+    lab.settle();
+    assert_eq!(lab.state(handle), State::Closed);
+}
+
+#[test]
+fn tcp_to_the_gateway_is_refused_and_leads_to_loopback_only_when_allowed() {
+    for (host_loopback, port, to) in [(false, 80, None), (true, 80, Some(SocketAddr::from(([127, 0, 0, 1], 80)))), (true, 53, None)] {
+        let mut lab = Lab::new(GatewayConfig { host_loopback, ..config() }, true);
+        let handle = lab.connect(SocketAddrV4::new(GATEWAY, port), 40_000);
+        lab.settle();
+        assert_eq!(lab.world.tcp.values().next().and_then(|tcp| tcp.to), to);
+        assert_eq!(lab.state(handle) == State::Closed, to.is_none());
+    }
+}
+
+#[test]
+fn closing_everything_resets_both_sides() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.gateway.close_all(lab.now, &mut lab.world);
+    lab.settle();
+    assert_eq!(lab.state(handle), State::Closed);
+    assert!(lab.host().reset && lab.gateway.next_timer().is_none());
+}

@@ -1,0 +1,267 @@
+//! UDP outward: a mapping for each endpoint of the container, whoever it talks to (RFC 4787: endpoint-independent mapping, REQ-1,
+//! and filtering, REQ-8). One mapping is one host socket; what any peer sends there comes in from that peer's address.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, SocketAddrV4},
+    time::Duration,
+};
+
+use super::{
+    Core, Direction, Flow, Limits, Outside, OutsideError, Readiness, SocketId,
+    build::{Link, Udp},
+    dns, icmp,
+    packet::{self, Packet},
+    policy,
+    sockets::Owner,
+};
+use crate::{DropReason, GsoKind, Mac, Time};
+
+/// Datagrams that one socket may bring in before the others get their turn.
+pub(super) const BUDGET: usize = 128;
+/// ICMP errors that one socket may report in a turn.
+const ERRORS: usize = 16;
+
+/// A datagram of the container, or several of one size.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing<'a> {
+    pub(super) packet: &'a Packet<'a>,
+    pub(super) inside: SocketAddrV4,
+    /// Who it is for, as the container sees it.
+    pub(super) outside: SocketAddrV4,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Outgoing<'a> {
+    pub(super) fn parse(packet: &'a Packet<'a>) -> Result<Self, DropReason> {
+        let malformed = DropReason::GatewayMalformed;
+        if !packet.transport_is_sound() {
+            return Err(DropReason::GatewayChecksum);
+        }
+        let (source, destination) = packet::ports(packet.payload).ok_or(malformed)?;
+        // A source port of zero says that no answer is wanted (RFC 768), but it is no endpoint to map.
+        if source == 0 || destination == 0 {
+            return Err(malformed);
+        }
+        Ok(Self {
+            packet,
+            inside: SocketAddrV4::new(packet.source, source),
+            outside: SocketAddrV4::new(packet.destination, destination),
+            payload: packet::udp_payload(packet).ok_or(malformed)?,
+        })
+    }
+
+    /// The datagrams of a superframe, or the only one. An empty datagram is one too.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> {
+        let size = match self.packet.gso {
+            Some(gso) if gso.kind == GsoKind::Udp => usize::from(gso.size.get()),
+            _ => self.payload.len().max(1),
+        };
+        let empty = self.payload.is_empty().then_some(self.payload);
+        empty.into_iter().chain(self.payload.chunks(size))
+    }
+}
+
+#[derive(Debug)]
+struct Mapping {
+    socket: SocketId,
+    container: Mac,
+    active: Time,
+    /// Only name servers were asked: short-lived, one mapping for each query of a resolver.
+    only_dns: bool,
+    /// The budget ran out before the socket was empty.
+    more: bool,
+}
+
+impl Mapping {
+    fn idle(&self, limits: &Limits) -> Duration {
+        if self.only_dns { limits.udp_dns_idle } else { limits.udp_idle }
+    }
+}
+
+/// The mappings of one port, by the container's endpoint.
+#[derive(Debug, Default)]
+pub(super) struct UdpTable(HashMap<SocketAddrV4, Mapping>);
+
+impl UdpTable {
+    /// Sends datagrams of the container to `to`, the host's name for their destination.
+    pub(super) fn send(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        outgoing: &Outgoing<'_>,
+        to: SocketAddr,
+        outside: &mut impl Outside,
+    ) -> Result<(), DropReason> {
+        if outgoing.packet.ttl <= 1 {
+            icmp::error(core, now, outgoing.packet, icmp::Error::TimeExceeded, outside);
+            return Ok(());
+        }
+        let mapping = match self.0.get_mut(&outgoing.inside) {
+            Some(mapping) => mapping,
+            None => self.open(core, now, outgoing, to, outside)?,
+        };
+        mapping.container = outgoing.packet.mac;
+        mapping.active = now;
+        mapping.only_dns &= outgoing.outside.port() == dns::PORT;
+        let socket = mapping.socket;
+        core.sockets.wake_by(socket, now + mapping.idle(&core.view.config.limits));
+        let mut result = Ok(());
+        for datagram in outgoing.datagrams() {
+            let sent = self.send_one(core, now, outgoing, (socket, to), datagram, outside);
+            result = result.and(sent);
+        }
+        result
+    }
+
+    fn open(
+        &mut self,
+        core: &mut Core,
+        now: Time,
+        outgoing: &Outgoing<'_>,
+        to: SocketAddr,
+        outside: &mut impl Outside,
+    ) -> Result<&mut Mapping, DropReason> {
+        if self.0.len() >= core.view.config.limits.udp_mappings {
+            icmp::error(core, now, outgoing.packet, icmp::Error::Prohibited, outside);
+            return Err(DropReason::GatewayLimit);
+        }
+        let socket = core.sockets.add(Owner::Udp(outgoing.inside));
+        if let Err(error) = outside.udp_open(socket, to.ip()) {
+            core.sockets.remove(socket);
+            if let Some(error) = icmp::Error::of(error) {
+                icmp::error(core, now, outgoing.packet, error, outside);
+            }
+            return Err(if error == OutsideError::Exhausted { DropReason::GatewayLimit } else { DropReason::GatewayOutside });
+        }
+        let mapping = Mapping { socket, container: outgoing.packet.mac, active: now, only_dns: true, more: false };
+        Ok(self.0.entry(outgoing.inside).or_insert(mapping))
+    }
+
+    fn send_one(
+        &self,
+        core: &mut Core,
+        now: Time,
+        outgoing: &Outgoing<'_>,
+        (socket, to): (SocketId, SocketAddr),
+        datagram: &[u8],
+        outside: &mut impl Outside,
+    ) -> Result<(), DropReason> {
+        let mut sent = outside.udp_send(socket, to, None, datagram);
+        if matches!(sent, Err(OutsideError::Refused | OutsideError::NetworkUnreachable | OutsideError::HostUnreachable)) {
+            // The error may be an older datagram's, which the kernel reports once on the next call.
+            self.errors(core, now, outgoing.inside, outside);
+            sent = outside.udp_send(socket, to, None, datagram);
+        }
+        let Err(error) = sent else { return Ok(()) };
+        if let Some(error) = icmp::Error::of(error) {
+            icmp::error(core, now, outgoing.packet, error, outside);
+        }
+        Err(DropReason::GatewayOutside)
+    }
+
+    /// A mapping's socket can be read, or has an error to tell.
+    pub(super) fn ready(&mut self, core: &mut Core, now: Time, inside: SocketAddrV4, what: Readiness, outside: &mut impl Outside) {
+        if what.error {
+            self.errors(core, now, inside, outside);
+        }
+        if what.readable || what.error {
+            self.receive(core, now, inside, outside);
+        }
+    }
+
+    fn receive(&mut self, core: &mut Core, now: Time, inside: SocketAddrV4, outside: &mut impl Outside) {
+        let Some(mapping) = self.0.get_mut(&inside) else { return };
+        mapping.more = false;
+        let (socket, container) = (mapping.socket, mapping.container);
+        for _ in 0..BUDGET {
+            match outside.udp_recv(socket, core.builder.udp_payload()) {
+                Ok(datagram) => {
+                    let Some(source) = policy::apparent(&core.view, datagram.from.ip()) else {
+                        outside.dropped(DropReason::GatewayForbidden);
+                        continue;
+                    };
+                    mapping.active = now;
+                    let from = SocketAddrV4::new(source, datagram.from.port());
+                    core.deliver_udp(container, from, inside, datagram.len, outside);
+                }
+                Err(OutsideError::WouldBlock) => return,
+                Err(_) => {
+                    self.errors(core, now, inside, outside);
+                    return core.sockets.wake_by(socket, self.more(inside, now));
+                }
+            }
+        }
+        core.sockets.wake_by(socket, self.more(inside, now));
+    }
+
+    /// Notes that the socket is not known to be empty; it gets its turn at `now`.
+    fn more(&mut self, inside: SocketAddrV4, now: Time) -> Time {
+        if let Some(mapping) = self.0.get_mut(&inside) {
+            mapping.more = true;
+        }
+        now
+    }
+
+    /// Passes on what routers and peers reported.
+    fn errors(&self, core: &mut Core, now: Time, inside: SocketAddrV4, outside: &mut impl Outside) {
+        let Some(mapping) = self.0.get(&inside) else { return };
+        for _ in 0..ERRORS {
+            let Some((about, error)) = outside.udp_error(mapping.socket) else { return };
+            let (Some(peer), Some(error)) = (policy::apparent(&core.view, about.ip()), icmp::Error::of(error)) else { continue };
+            let link = Link { from: core.view.config.mac, to: mapping.container };
+            icmp::error_about_datagram(core, now, link, (inside, SocketAddrV4::new(peer, about.port())), error, outside);
+        }
+    }
+
+    /// The time of a mapping's socket has come: more to read, or the end of its idle time.
+    pub(super) fn timer(&mut self, core: &mut Core, now: Time, inside: SocketAddrV4, outside: &mut impl Outside) {
+        let Some(mapping) = self.0.get(&inside) else { return };
+        if mapping.more {
+            self.receive(core, now, inside, outside);
+        }
+        let Some(mapping) = self.0.get(&inside) else { return };
+        let until = mapping.active + mapping.idle(&core.view.config.limits);
+        let socket = mapping.socket;
+        if until > now {
+            core.sockets.wake_by(socket, until);
+        } else {
+            self.0.remove(&inside);
+            core.sockets.remove(socket);
+            outside.close(socket);
+        }
+    }
+
+    pub(super) fn flows(&self, now: Time) -> impl Iterator<Item = Flow> + '_ {
+        self.0.iter().map(move |(inside, mapping)| Flow {
+            protocol: "udp",
+            inside: (*inside).into(),
+            outside: SocketAddr::from(([0, 0, 0, 0], 0)),
+            direction: Direction::Out,
+            state: "mapped",
+            idle: now.since(mapping.active),
+        })
+    }
+
+    pub(super) fn close_all(&mut self, core: &mut Core, outside: &mut impl Outside) {
+        for (_, mapping) in self.0.drain() {
+            core.sockets.remove(mapping.socket);
+            outside.close(mapping.socket);
+        }
+    }
+}
+
+impl Core {
+    /// Sends the datagram of `len` bytes that was read into the builder to the container.
+    pub(super) fn deliver_udp(&mut self, to: Mac, source: SocketAddrV4, inside: SocketAddrV4, len: usize, outside: &mut impl Outside) {
+        let link = Link { from: self.view.config.mac, to };
+        let datagram = Udp {
+            source: *source.ip(),
+            source_port: source.port(),
+            destination: *inside.ip(),
+            destination_port: inside.port(),
+            id: self.random.next_u16(),
+        };
+        self.builder.send_udp(outside, link, datagram, len, self.view.config.mtu);
+    }
+}
