@@ -1,0 +1,46 @@
+//! Headers and frames that were right until somebody changed a few bytes of them.
+
+use std::net::SocketAddr;
+
+use netloom_switch::{
+    testkit::{Built, TcpFields, eth, fuzz, mac},
+    vnet::encode,
+};
+use proptest::prelude::*;
+
+prop_compose! {
+    fn superframe()(
+        is_v6: bool, is_tcp: bool, tagged: bool, extra in 0u8..3, options in 0u8..4, payload in 1usize..3000, size in 1u16..2000,
+    ) -> Built {
+        let (a, b): (SocketAddr, SocketAddr) = if is_v6 {
+            ("[fd00::2]:4000".parse().unwrap(), "[fd00::3]:80".parse().unwrap())
+        } else {
+            ("10.0.0.2:4000".parse().unwrap(), "10.0.0.3:80".parse().unwrap())
+        };
+        let head = eth(mac(1), mac(2)).extra(extra);
+        let head = if tagged { head.tag(3) } else { head };
+        let payload = vec![7; payload];
+        if is_tcp { head.tcp_gso(a, b, TcpFields { options, ..TcpFields::default() }, &payload, size) } else { head.udp_gso(a, b, &payload, size) }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4000))]
+    #[test]
+    fn a_spoiled_header_or_frame_breaks_no_promise(
+        built in superframe(),
+        changes in prop::collection::vec((0usize..130, any::<u8>()), 0..4),
+        cut in prop::option::weighted(0.3, 0usize..3100),
+    ) {
+        let mut bytes = [&encode(&built.offload, &built.bytes)[..], &built.bytes].concat();
+        for (at, value) in changes {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        bytes.truncate(cut.unwrap_or(usize::MAX));
+        fuzz::vnet(&bytes);
+        fuzz::gso(&bytes);
+        fuzz::parse(bytes.get(12..).unwrap_or_default());
+    }
+}
