@@ -2,3 +2,4 @@
 
 mod inside;
 mod lab;
+mod outside;
