@@ -1,7 +1,11 @@
 //! What the gateway answers itself.
 
 mod container;
+mod dns;
+mod policy;
+mod publish;
 mod tcp;
+mod udp;
 
 use super::{testkit::*, *};
 use crate::{Offload, checksum};

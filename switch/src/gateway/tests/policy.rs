@@ -1,0 +1,159 @@
+//! Where a container may send, and every reason for which the gateway drops.
+
+use std::net::IpAddr;
+
+use super::{
+    super::{
+        policy::Destination::{Forbidden, Outside, Subnet},
+        testkit::*,
+        *,
+    },
+    finished,
+};
+
+#[test]
+fn the_table_of_destinations_holds() {
+    const OWN: Destination = Destination::Gateway;
+    let plain = view(config());
+    let with_loopback = view(GatewayConfig { host_loopback: true, ..config() });
+    let internal = view(GatewayConfig { internal: true, host_loopback: true, ..config() });
+    let out = |text: &str| Outside(text.parse::<IpAddr>().unwrap());
+    let table = [
+        ("192.0.2.1", out("192.0.2.1"), out("192.0.2.1"), Forbidden),
+        ("10.0.0.1", OWN, OWN, OWN),
+        ("10.0.0.9", Subnet, Subnet, Subnet),
+        ("10.0.0.255", Subnet, Subnet, Subnet),
+        ("127.0.0.1", Forbidden, out("127.0.0.1"), Forbidden),
+        ("127.9.9.9", Forbidden, out("127.9.9.9"), Forbidden),
+        ("203.0.113.200", Forbidden, out("203.0.113.200"), Forbidden),
+        ("::ffff:127.0.0.1", Forbidden, out("127.0.0.1"), Forbidden),
+        ("::ffff:203.0.113.200", Forbidden, out("203.0.113.200"), Forbidden),
+        ("::ffff:10.0.0.9", Subnet, Subnet, Subnet),
+        ("::1", Forbidden, out("::1"), Forbidden),
+        ("::", Forbidden, Forbidden, Forbidden),
+        ("ff02::1", Forbidden, Forbidden, Forbidden),
+        ("0.0.0.0", Forbidden, Forbidden, Forbidden),
+        ("0.1.2.3", Forbidden, Forbidden, Forbidden),
+        ("224.0.0.251", Forbidden, Forbidden, Forbidden),
+        ("240.0.0.1", Forbidden, Forbidden, Forbidden),
+        ("255.255.255.255", Forbidden, Forbidden, Forbidden),
+        ("2001:db8::1", out("2001:db8::1"), out("2001:db8::1"), Forbidden),
+    ];
+    for (address, by_default, allowed, inside) in table {
+        let of = |view| policy::destination(view, address.parse().unwrap());
+        assert_eq!((of(&plain), of(&with_loopback), of(&internal)), (by_default, allowed, inside), "{address}");
+    }
+}
+
+fn syn(to: Ipv4Addr) -> Vec<u8> {
+    let mut segment = [0x9c, 0x40, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
+    let pseudo = crate::checksum::pseudo_v4(CONTAINER, to, 6, 20);
+    let sum = crate::checksum::finished(crate::checksum::sum(&segment, pseudo)).to_be_bytes();
+    segment[16..18].copy_from_slice(&sum);
+    ipv4(to, 6, &segment)
+}
+
+/// What becomes of a frame, and type and code of the ICMP error that the container gets.
+fn fate(config: GatewayConfig, frame: &[u8]) -> (Result<(), DropReason>, Option<(u8, u8)>) {
+    let (mut gateway, mut world) = (Gateway::new(view(config), 1), World::default());
+    let result = gateway.frame(Time::ZERO, &finished(frame), &mut world);
+    let icmp = world.emitted.front().filter(|(bytes, _)| bytes[23] == 1).map(|(bytes, _)| (bytes[34], bytes[35]));
+    assert!(world.tcp.is_empty() || result.is_ok(), "what is dropped opens no socket");
+    (result, icmp)
+}
+
+#[test]
+fn what_may_not_go_out_is_refused_aloud() {
+    let forbidden = (Err(DropReason::GatewayForbidden), Some((3, 13)));
+    let peer = Ipv4Addr::new(192, 0, 2, 1);
+    for to in [[127, 0, 0, 1], [203, 0, 113, 200], [0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255]].map(Ipv4Addr::from) {
+        assert_eq!(fate(config(), &syn(to)), forbidden, "{to}");
+        assert_eq!(fate(config(), &udp(9, SocketAddrV4::new(to, 9), b"x")), forbidden, "{to}");
+    }
+    let internal = GatewayConfig { internal: true, ..config() };
+    assert_eq!(fate(internal.clone(), &syn(peer)), forbidden);
+    assert_eq!(fate(internal, &udp(9, SocketAddrV4::new(peer, 9), b"x")), forbidden);
+    assert_eq!(fate(config(), &syn(peer)), (Ok(()), None));
+}
+
+#[test]
+fn ping_beyond_the_gateway_and_unknown_protocols_are_answered() {
+    let unsupported = (Err(DropReason::GatewayUnsupported), Some((3, 13)));
+    let peer = Ipv4Addr::new(192, 0, 2, 1);
+    assert_eq!(fate(config(), &ipv4(peer, 1, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])), unsupported);
+    assert_eq!(fate(config(), &ipv4(peer, 47, b"gre")), unsupported);
+    assert_eq!(fate(config(), &ipv4(GATEWAY, 132, b"sctp")), unsupported);
+    let error = ipv4(peer, 1, &[3, 3, 0xfc, 0xfc, 0, 0, 0, 0]);
+    assert_eq!(fate(config(), &error), (Err(DropReason::GatewayUnsupported), None), "no error is answered with an error");
+}
+
+#[test]
+fn a_packet_at_the_end_of_its_time_shows_the_gateway_to_traceroute() {
+    let mut frame = udp(9, SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 33_434), b"probe");
+    frame[22] = 1;
+    frame[24..26].fill(0);
+    let sum = crate::checksum::finished(crate::checksum::sum(&frame[14..34], 0)).to_be_bytes();
+    frame[24..26].copy_from_slice(&sum);
+    assert_eq!(fate(config(), &frame), (Ok(()), Some((11, 0))));
+}
+
+#[test]
+fn every_reason_to_drop_a_packet_is_given() {
+    let peer = Ipv4Addr::new(192, 0, 2, 1);
+    let good = syn(peer);
+    let changed = |at: usize, to: u8| {
+        let mut frame = good.clone();
+        frame[at] = to;
+        frame[24..26].fill(0);
+        let sum = crate::checksum::finished(crate::checksum::sum(&frame[14..34], 0)).to_be_bytes();
+        frame[24..26].copy_from_slice(&sum);
+        frame
+    };
+    let mut wrong_header_sum = good.clone();
+    wrong_header_sum[24] ^= 1;
+    let mut group_source = good.clone();
+    group_source[6] |= 1;
+    let table: [(&str, DropReason, Vec<u8>); 14] = [
+        ("no Ethernet header", DropReason::GatewayMalformed, good[..13].to_vec()),
+        ("a group source", DropReason::GatewayMalformed, group_source),
+        ("no IP header", DropReason::GatewayMalformed, good[..33].to_vec()),
+        ("version 6", DropReason::GatewayMalformed, changed(14, 0x65)),
+        ("a header of 16 bytes", DropReason::GatewayMalformed, changed(14, 0x44)),
+        ("longer than the frame", DropReason::GatewayMalformed, changed(17, 0xff)),
+        ("a wrong header checksum", DropReason::GatewayChecksum, wrong_header_sum),
+        ("a wrong TCP checksum", DropReason::GatewayChecksum, changed(50, 0x55)),
+        ("a first fragment", DropReason::GatewayFragment, changed(20, 0x20)),
+        ("a last fragment", DropReason::GatewayFragment, changed(21, 1)),
+        ("another's source", DropReason::SpoofedSource, changed(26, 11)),
+        ("the gateway's source", DropReason::SpoofedSource, changed(29, 1)),
+        ("a host of the subnet", DropReason::GatewayUnsupported, syn(Ipv4Addr::new(10, 0, 0, 9))),
+        ("IPv6", DropReason::GatewayUnsupported, ethernet(0x86dd, &[0x60; 40])),
+    ];
+    for (what, reason, frame) in table {
+        assert_eq!(fate(config(), &frame).0, Err(reason), "{what}");
+    }
+}
+
+#[test]
+fn what_the_link_carries_past_is_not_our_business() {
+    let mut to_another = syn(Ipv4Addr::new(192, 0, 2, 1));
+    to_another[5] ^= 1;
+    let mut broadcast = udp(68, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67), b"discover");
+    broadcast[..6].fill(0xff);
+    for frame in [to_another, broadcast] {
+        assert_eq!(fate(config(), &frame), (Ok(()), None));
+    }
+}
+
+#[test]
+fn icmp_errors_are_rationed() {
+    let (mut gateway, mut world) = (Gateway::new(view(config()), 1), World::default());
+    let frame = ipv4(Ipv4Addr::new(192, 0, 2, 1), 47, b"gre");
+    for _ in 0..1000 {
+        assert_eq!(gateway.frame(Time::ZERO, &finished(&frame), &mut world), Err(DropReason::GatewayUnsupported));
+    }
+    assert_eq!(world.emitted.len(), Limits::default().icmp_errors as usize);
+    let later = Time::ZERO + std::time::Duration::from_secs(1);
+    gateway.frame(later, &finished(&frame), &mut world).unwrap_err();
+    assert_eq!(world.emitted.len(), Limits::default().icmp_errors as usize + 1);
+}

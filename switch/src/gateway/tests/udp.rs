@@ -1,0 +1,312 @@
+//! UDP outward, and the publications.
+
+use std::{net::IpAddr, time::Duration};
+
+use super::{
+    super::{testkit::*, udp::BUDGET, *},
+    finished,
+};
+use crate::{Checksum, Gso, GsoKind, Offload, checksum};
+
+const PEER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 10), 5000);
+const OTHER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 11), 6000);
+
+/// A datagram as the container receives it.
+#[derive(Debug, PartialEq, Eq)]
+struct Received {
+    from: SocketAddrV4,
+    to: SocketAddrV4,
+    payload: Vec<u8>,
+}
+
+struct Lab {
+    gateway: Gateway,
+    world: World,
+    now: Time,
+}
+
+impl Lab {
+    fn new(config: GatewayConfig) -> Self {
+        let mut gateway = Gateway::new(view(config), 9);
+        gateway.set_neighbour(CONTAINER, CONTAINER_MAC);
+        Self { gateway, world: World::default(), now: Time::from_nanos(1_000_000_000) }
+    }
+
+    fn send(&mut self, from: u16, to: SocketAddrV4, payload: &[u8]) -> Result<(), DropReason> {
+        self.gateway.frame(self.now, &finished(&udp(from, to, payload)), &mut self.world)
+    }
+
+    /// Publishes the container's port 53, and returns the host socket.
+    fn publish(&mut self, port: u16) -> SocketId {
+        let socket = self.gateway.new_socket_id();
+        self.world.add_udp(socket);
+        self.gateway.publish_udp(socket, SocketAddrV4::new(CONTAINER, port));
+        socket
+    }
+
+    /// A datagram arrives on a host socket.
+    fn arrive(&mut self, socket: SocketId, from: impl Into<SocketAddr>, payload: &[u8]) {
+        let local = Some(IpAddr::from([203, 0, 113, 1]));
+        self.world.udp.get_mut(&socket).unwrap().inbox.push_back((from.into(), local, payload.to_vec()));
+        self.notice();
+    }
+
+    fn notice(&mut self) {
+        for (socket, what) in self.world.notices() {
+            self.gateway.ready(self.now, socket, what, &mut self.world);
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        while self.gateway.next_timer().is_some_and(|at| at <= self.now) {
+            self.gateway.timer(self.now, &mut self.world);
+        }
+    }
+
+    fn mapped(&self) -> SocketId {
+        let open: Vec<_> = self.world.udp.iter().filter(|(_, udp)| !udp.closed).map(|(socket, _)| *socket).collect();
+        assert_eq!(open.len(), 1);
+        open[0]
+    }
+
+    /// The next datagram that the container gets; its checksum is right.
+    fn received(&mut self) -> Option<Received> {
+        let (mut bytes, offload) = self.world.emitted.pop_front()?;
+        assert_eq!(offload.gso, None);
+        if let Checksum::Partial { start, offset } = offload.checksum {
+            assert!(checksum::finish(&mut bytes, start, offset));
+        }
+        let packet = Packet::parse(GATEWAY_MAC, &finished(&bytes)).unwrap();
+        assert!(packet.transport_is_sound());
+        let (source, destination) = packet::ports(packet.payload).unwrap();
+        Some(Received {
+            from: SocketAddrV4::new(packet.source, source),
+            to: SocketAddrV4::new(packet.destination, destination),
+            payload: packet::udp_payload(&packet).unwrap().to_vec(),
+        })
+    }
+
+    /// Type and code of the next packet, an ICMP error, and the ports that it quotes.
+    fn icmp(&mut self) -> Option<(u8, u8, (u16, u16))> {
+        let (bytes, _) = self.world.emitted.pop_front()?;
+        assert_eq!(bytes[23], 1);
+        assert_eq!(checksum::finished(checksum::sum(&bytes[34..], 0)), 0);
+        Some((bytes[34], bytes[35], packet::ports(&bytes[62..]).unwrap()))
+    }
+}
+
+#[test]
+fn one_mapping_serves_every_peer_and_any_peer_may_answer() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"one").unwrap();
+    lab.send(7000, OTHER, b"two").unwrap();
+    let socket = lab.mapped();
+    assert_eq!(lab.world.udp[&socket].sent, [(PEER.into(), None, b"one".to_vec()), (OTHER.into(), None, b"two".to_vec())]);
+    let stranger = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 99), 1);
+    for from in [OTHER, stranger] {
+        lab.arrive(socket, from, b"answer");
+        let to = SocketAddrV4::new(CONTAINER, 7000);
+        assert_eq!(lab.received(), Some(Received { from, to, payload: b"answer".to_vec() }));
+    }
+    lab.send(7001, PEER, b"").unwrap();
+    assert_eq!(lab.world.udp.len(), 2, "another endpoint has a mapping of its own");
+    assert!(lab.world.udp.values().any(|udp| udp.sent == [(PEER.into(), None, Vec::new())]), "an empty datagram is one too");
+}
+
+#[test]
+fn a_mapping_ends_after_300_seconds_or_5_if_it_only_asked_for_names() {
+    for (port, seconds) in [(5000, 300), (53, 5)] {
+        let mut lab = Lab::new(config());
+        lab.send(7000, SocketAddrV4::new(*PEER.ip(), port), b"x").unwrap();
+        lab.pass(Duration::from_secs(seconds - 1));
+        lab.send(7000, SocketAddrV4::new(*PEER.ip(), port), b"x").unwrap();
+        lab.pass(Duration::from_secs(seconds - 1));
+        let socket = lab.mapped();
+        lab.pass(Duration::from_secs(1));
+        assert!(lab.world.udp[&socket].closed && lab.gateway.flows(lab.now).is_empty() && lab.gateway.next_timer().is_none());
+    }
+}
+
+#[test]
+fn at_the_limit_of_mappings_a_new_one_is_refused_clearly() {
+    let mut lab = Lab::new(GatewayConfig { limits: Limits { udp_mappings: 1, ..Limits::default() }, ..config() });
+    lab.send(7000, PEER, b"x").unwrap();
+    assert_eq!(lab.send(7001, PEER, b"x"), Err(DropReason::GatewayLimit));
+    assert_eq!(lab.icmp(), Some((3, 13, (7001, 5000))));
+    assert_eq!(lab.send(7000, OTHER, b"x"), Ok(()));
+}
+
+#[test]
+fn a_refused_datagram_is_icmp_for_the_one_it_was() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    let socket = lab.mapped();
+    lab.world.udp.get_mut(&socket).unwrap().errors.push_back((PEER.into(), OutsideError::Refused));
+    lab.notice();
+    assert_eq!(lab.icmp(), Some((3, 3, (7000, 5000))));
+    // The error of an older datagram stands in the way of a new one, once.
+    let udp = lab.world.udp.get_mut(&socket).unwrap();
+    udp.errors.push_back((PEER.into(), OutsideError::HostUnreachable));
+    udp.send_error = Some(OutsideError::HostUnreachable);
+    lab.send(7000, OTHER, b"new").unwrap();
+    assert_eq!(lab.icmp(), Some((3, 1, (7000, 5000))));
+    assert_eq!(lab.world.udp[&socket].sent.last(), Some(&(OTHER.into(), None, b"new".to_vec())));
+}
+
+#[test]
+fn what_the_host_cannot_send_is_counted() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    for error in [OutsideError::WouldBlock, OutsideError::MessageTooLong] {
+        let socket = lab.mapped();
+        lab.world.udp.get_mut(&socket).unwrap().send_error = Some(error);
+        assert_eq!(lab.send(7000, PEER, b"x"), Err(DropReason::GatewayOutside));
+    }
+    lab.world.open = Err(OutsideError::Exhausted);
+    assert_eq!(lab.send(7001, PEER, b"x"), Err(DropReason::GatewayLimit));
+}
+
+#[test]
+fn a_superframe_of_datagrams_is_many_datagrams() {
+    let mut lab = Lab::new(config());
+    let frame = udp(7000, PEER, &[b"aaaaaa", b"bbbbbb", &b"ccc"[..]].concat());
+    let gso = Some(Gso { kind: GsoKind::Udp, size: 6.try_into().unwrap(), ecn: false });
+    let offload = Offload { checksum: Checksum::Partial { start: 34, offset: 6 }, gso };
+    lab.gateway.frame(lab.now, &Frame { bytes: &frame, offload }, &mut lab.world).unwrap();
+    let socket = lab.mapped();
+    let sent: Vec<_> = lab.world.udp[&socket].sent.iter().map(|(_, _, payload)| payload.as_slice()).collect();
+    assert_eq!(sent, [&b"aaaaaa"[..], b"bbbbbb", b"ccc"]);
+}
+
+#[test]
+fn a_long_datagram_arrives_in_fragments_that_join() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    let socket = lab.mapped();
+    for len in [1472, 1473, 4000, 65_507] {
+        let payload: Vec<u8> = (0..len).map(|at| (at / 3) as u8).collect();
+        lab.arrive(socket, PEER, &payload);
+        let fits = len <= 1472;
+        if fits {
+            assert_eq!(lab.received().unwrap().payload, payload);
+            continue;
+        }
+        let mut whole = Vec::new();
+        let frames: Vec<_> = lab.world.emitted.drain(..).collect();
+        let last = frames.len() - 1;
+        let mut ids = std::collections::HashSet::new();
+        for (at, (bytes, offload)) in frames.into_iter().enumerate() {
+            assert!(bytes.len() <= 1514 && offload == Offload::default());
+            assert_eq!(checksum::finished(checksum::sum(&bytes[14..34], 0)), 0);
+            let flags = u16::from_be_bytes([bytes[20], bytes[21]]);
+            assert_eq!(usize::from(flags & 0x1fff) * 8, whole.len());
+            assert_eq!(flags >> 13, u16::from(at != last));
+            ids.insert([bytes[18], bytes[19]]);
+            whole.extend_from_slice(&bytes[34..]);
+        }
+        assert_eq!(ids.len(), 1);
+        assert_eq!(whole[8..], payload);
+        let pseudo = checksum::pseudo_v4(*PEER.ip(), CONTAINER, 17, whole.len() as u16);
+        assert_eq!(checksum::finished(checksum::sum(&whole, pseudo)), 0);
+    }
+}
+
+#[test]
+fn a_full_socket_is_read_in_turns() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    let socket = lab.mapped();
+    for at in 0..1000u16 {
+        lab.world.udp.get_mut(&socket).unwrap().inbox.push_back((PEER.into(), None, at.to_be_bytes().to_vec()));
+    }
+    lab.notice();
+    assert_eq!(lab.world.emitted.len(), BUDGET);
+    assert!(lab.gateway.next_timer().is_some_and(|at| at <= lab.now), "it asks for the next turn, for no notice will come");
+    lab.pass(Duration::ZERO);
+    assert_eq!(lab.world.emitted.len(), 1000);
+}
+
+#[test]
+fn a_peer_that_cannot_be_one_is_not_let_in() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    let socket = lab.mapped();
+    for from in [[127, 0, 0, 1], [10, 0, 0, 1], [10, 0, 0, 9], [203, 0, 113, 200]] {
+        lab.arrive(socket, (from, 99), b"forged");
+    }
+    assert!(lab.world.emitted.is_empty());
+    assert_eq!(lab.world.drops, [DropReason::GatewayForbidden; 4]);
+}
+
+#[test]
+fn with_host_loopback_the_gateways_ports_are_the_hosts() {
+    let mut lab = Lab::new(GatewayConfig { host_loopback: true, ..config() });
+    lab.send(7000, SocketAddrV4::new(GATEWAY, 8125), b"metric").unwrap();
+    let socket = lab.mapped();
+    let local = SocketAddr::from(([127, 0, 0, 1], 8125));
+    assert_eq!(lab.world.udp[&socket].sent, [(local, None, b"metric".to_vec())]);
+    lab.arrive(socket, local, b"ok");
+    assert_eq!(lab.received().unwrap().from, SocketAddrV4::new(GATEWAY, 8125));
+    let mut lab = Lab::new(config());
+    lab.send(7000, SocketAddrV4::new(GATEWAY, 8125), b"metric").unwrap();
+    assert_eq!(lab.icmp(), Some((3, 3, (7000, 8125))));
+}
+
+#[test]
+fn a_client_of_a_publication_keeps_its_address_and_gets_its_answer() {
+    let mut lab = Lab::new(config());
+    let socket = lab.publish(5353);
+    lab.arrive(socket, PEER, b"query");
+    let to = SocketAddrV4::new(CONTAINER, 5353);
+    assert_eq!(lab.received(), Some(Received { from: PEER, to, payload: b"query".to_vec() }));
+    lab.send(5353, PEER, b"answer").unwrap();
+    let local = Some(IpAddr::from([203, 0, 113, 1]));
+    assert_eq!(lab.world.udp[&socket].sent, [(PEER.into(), local, b"answer".to_vec())], "from the address the client knows");
+    lab.send(5353, OTHER, b"of its own accord").unwrap();
+    assert_eq!(lab.world.udp.len(), 2, "other traffic of the endpoint has a mapping");
+    assert_eq!(lab.world.udp[&socket].sent.len(), 1);
+}
+
+#[test]
+fn a_client_whose_address_means_something_else_inside_appears_as_the_gateway() {
+    let clients: [SocketAddr; 6] = [
+        ([127, 0, 0, 1], 99).into(),
+        ([10, 0, 0, 77], 99).into(),
+        ([169, 254, 1, 1], 99).into(),
+        ([203, 0, 113, 200], 99).into(),
+        "[2001:db8::5]:99".parse().unwrap(),
+        "[::ffff:127.0.0.1]:98".parse().unwrap(),
+    ];
+    let mut lab = Lab::new(config());
+    let socket = lab.publish(5353);
+    let mut seen = std::collections::HashSet::new();
+    for client in clients {
+        lab.arrive(socket, client, b"query");
+        let apparent = lab.received().unwrap().from;
+        assert_eq!(*apparent.ip(), GATEWAY);
+        assert!(seen.insert(apparent), "each has a port of its own");
+        lab.arrive(socket, client, b"again");
+        assert_eq!(lab.received().unwrap().from, apparent, "and keeps it");
+        lab.send(5353, apparent, b"answer").unwrap();
+        assert_eq!(lab.world.udp[&socket].sent.last().map(|(to, ..)| *to), Some(client));
+    }
+    assert_eq!(lab.gateway.flows(lab.now).len(), clients.len());
+}
+
+#[test]
+fn clients_of_publications_are_bounded_and_forgotten() {
+    let mut lab = Lab::new(GatewayConfig { limits: Limits { udp_clients: 2, ..Limits::default() }, ..config() });
+    let socket = lab.publish(5353);
+    for port in 1..=3 {
+        lab.arrive(socket, SocketAddrV4::new(*PEER.ip(), port), b"query");
+    }
+    assert_eq!((lab.world.emitted.len(), lab.world.drops.as_slice()), (2, &[DropReason::GatewayLimit][..]));
+    lab.pass(Duration::from_secs(400));
+    assert!(lab.gateway.flows(lab.now).is_empty() && lab.gateway.next_timer().is_none());
+    lab.arrive(socket, SocketAddrV4::new(*PEER.ip(), 3), b"query");
+    assert_eq!(lab.world.emitted.len(), 3);
+    lab.gateway.unpublish_udp(socket);
+    lab.arrive(socket, PEER, b"query");
+    assert_eq!((lab.world.emitted.len(), lab.gateway.flows(lab.now).len()), (3, 0));
+}
