@@ -7,7 +7,7 @@ use std::{
 };
 
 use netloom_switch::{
-    Frame, PortId, Time, Verdict,
+    DropReason, Frame, PortId, Time, Verdict,
     gateway::{Datagram, Outside, OutsideError, SocketId},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg};
@@ -97,29 +97,39 @@ impl Outside for Host<'_> {
     }
 
     fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError> {
-        let (udp, sent) = match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp)) => (udp, uninterrupted(|| udp.send_to(bytes, to))),
+        let sent = match self.sockets.get(socket) {
+            Some(HostSocket::Udp(udp)) => uninterrupted(|| udp.send_to(bytes, to)),
             Some(HostSocket::Published { socket: udp, ipv6 }) => {
                 let to = if *ipv6 { mapped(to) } else { to };
                 let from = from.map(|from| if *ipv6 { mapped(SocketAddr::new(from, 0)).ip() } else { from });
-                (udp, uninterrupted(|| from.map_or_else(|| udp.send_to(bytes, to), |from| send_from(udp, to, from, bytes))))
+                uninterrupted(|| from.map_or_else(|| udp.send_to(bytes, to), |from| send_from(udp, to, from, bytes)))
             }
             _ => return Err(OutsideError::Failed),
         };
-        sent.map(drop).inspect_err(|error| drain_errors(udp, *error))
+        sent.map(drop)
     }
 
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
-        let (udp, received) = match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp)) => (udp, uninterrupted(|| udp.recv_from(into)).map(|(len, from)| Datagram { len, from, to: None })),
-            Some(HostSocket::Published { socket: udp, .. }) => (udp, uninterrupted(|| receive_at(udp, into))),
-            _ => return Err(OutsideError::Failed),
-        };
-        received.inspect_err(|error| drain_errors(udp, *error))
+        match self.sockets.get(socket) {
+            Some(HostSocket::Udp(udp)) => uninterrupted(|| udp.recv_from(into)).map(|(len, from)| Datagram { len, from, to: None }),
+            Some(HostSocket::Published { socket: udp, .. }) => uninterrupted(|| receive_at(udp, into)),
+            _ => Err(OutsideError::Failed),
+        }
+    }
+
+    fn udp_error(&mut self, socket: SocketId) -> Option<(SocketAddr, OutsideError)> {
+        match self.sockets.get(socket) {
+            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => reported_error(udp),
+            _ => None,
+        }
     }
 
     fn close(&mut self, socket: SocketId) {
         self.sockets.close(socket, self.sources);
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        self.network.gateway.dropped(reason);
     }
 }
 
@@ -179,11 +189,16 @@ fn address(peer: &SockaddrStorage) -> Option<SocketAddr> {
     v4.or_else(|| peer.as_sockaddr_in6().map(|peer| sockets::canonical(SocketAddr::from((peer.ip(), peer.port())))))
 }
 
-/// Empties the queue of ICMP errors, each of which was reported once: it would only hold memory.
-fn drain_errors(udp: &UdpSocket, error: OutsideError) {
-    if error == OutsideError::WouldBlock {
-        return;
-    }
+/// The oldest ICMP error in the socket's queue, and the destination of the datagram that caused it (ip(7), IP_RECVERR).
+fn reported_error(udp: &UdpSocket) -> Option<(SocketAddr, OutsideError)> {
+    const ERROR: usize = cmsg_space::<(libc::sock_extended_err, libc::sockaddr_in6)>();
+    let mut space = [0; ERROR + cmsg_space::<libc::in_pktinfo>() + cmsg_space::<libc::in6_pktinfo>()];
     let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-    while recvmsg::<()>(udp.as_raw_fd(), &mut [], None, flags).is_ok() {}
+    let message = recvmsg::<SockaddrStorage>(udp.as_raw_fd(), &mut [], Some(&mut space), flags).ok()?;
+    let errno = message.cmsgs().ok()?.find_map(|ancillary| match ancillary {
+        ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => Some(error.ee_errno),
+        _ => None,
+    })?;
+    let error = sockets::error(&io::Error::from_raw_os_error(i32::try_from(errno).ok()?));
+    Some((message.address.as_ref().and_then(address)?, error))
 }

@@ -184,7 +184,7 @@ impl Gateway {
         match core.sockets.owner(socket) {
             Some(Owner::Tcp(key)) => self.tcp.ready(core, now, key, what, outside),
             Some(Owner::Udp(inside)) => self.udp.ready(core, now, inside, what, outside),
-            Some(Owner::Published) => self.publications.receive(core, now, socket, outside),
+            Some(Owner::Published) => self.publications.ready(core, now, socket, what, outside),
             Some(Owner::Dns) => self.dns.ready(core, now, socket, what, outside),
             Some(Owner::Reserved) | None => (),
         }

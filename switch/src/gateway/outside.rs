@@ -48,6 +48,13 @@ pub enum OutsideError {
     Failed,
 }
 
+impl OutsideError {
+    /// Whether a send on a UDP socket can have failed for an older datagram: the kernel reports an ICMP error once, on the next call.
+    pub(super) const fn may_be_older(self) -> bool {
+        matches!(self, Self::Refused | Self::NetworkUnreachable | Self::HostUnreachable | Self::MessageTooLong | Self::Forbidden)
+    }
+}
+
 /// A datagram read from a host socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {

@@ -10,9 +10,11 @@ use std::{
 };
 
 use super::{
-    Core, Direction, Flow, OWN_PORTS, Outside, OutsideError, SocketId, icmp, policy,
+    Core, Direction, Flow, OWN_PORTS, Outside, OutsideError, Readiness, SocketId,
+    build::Link,
+    icmp, policy,
     sockets::Owner,
-    udp::{BUDGET, Outgoing},
+    udp::{BUDGET, ERRORS, Outgoing},
 };
 use crate::{DropReason, Time};
 
@@ -62,16 +64,19 @@ impl Publications {
     }
 
     /// Reads what clients sent.
-    pub(super) fn receive(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+    fn receive(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
         let Some(publication) = self.sockets.get_mut(&socket) else { return };
         publication.more = false;
         let to = publication.to;
         for _ in 0..BUDGET {
             let datagram = match outside.udp_recv(socket, core.builder.udp_payload()) {
                 Ok(datagram) => datagram,
-                Err(OutsideError::WouldBlock) => return,
-                // A client that is gone (ICMP) is the container's business only when it sends to it.
-                Err(_) => break,
+                Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
+                // Said once for each error that was reported; what has come stands behind it.
+                Err(_) => {
+                    self.errors(core, now, socket, outside);
+                    continue;
+                }
             };
             let delivered = self.client(core, now, socket, to, datagram.from).and_then(|client| {
                 let container = core.neighbours.mac(*to.ip()).ok_or(DropReason::GatewayUnsupported)?;
@@ -129,6 +134,27 @@ impl Publications {
             .find(|key| !self.clients.contains_key(key))
     }
 
+    /// A publication's socket can be read, or has an error to tell.
+    pub(super) fn ready(&mut self, core: &mut Core, now: Time, socket: SocketId, what: Readiness, outside: &mut impl Outside) {
+        if what.error {
+            self.errors(core, now, socket, outside);
+        }
+        if what.readable || what.error {
+            self.receive(core, now, socket, outside);
+        }
+    }
+
+    /// Passes on what routers and clients reported.
+    fn errors(&self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+        for _ in 0..ERRORS {
+            let Some((about, error)) = outside.udp_error(socket) else { return };
+            let (Some(key), Some(error)) = (self.keys.get(&(socket, about)), icmp::Error::of(error)) else { continue };
+            let Some(to) = core.neighbours.mac(*key.inside.ip()) else { continue };
+            let link = Link { from: core.view.config.mac, to };
+            icmp::error_about_datagram(core, now, link, (key.inside, key.client), error, outside);
+        }
+    }
+
     /// Sends what the container says to a client of a publication. `None`: it is to nobody's client.
     pub(super) fn reply(
         &mut self,
@@ -139,9 +165,15 @@ impl Publications {
     ) -> Option<Result<(), DropReason>> {
         let client = self.clients.get_mut(&ClientKey { inside: outgoing.inside, client: outgoing.outside })?;
         client.active = now;
+        let (socket, real, local) = (client.socket, client.real, client.local);
         let mut result = Ok(());
         for datagram in outgoing.datagrams() {
-            if let Err(error) = outside.udp_send(client.socket, client.real, client.local, datagram) {
+            let mut sent = outside.udp_send(socket, real, local, datagram);
+            if sent.is_err_and(OutsideError::may_be_older) {
+                self.errors(core, now, socket, outside);
+                sent = outside.udp_send(socket, real, local, datagram);
+            }
+            if let Err(error) = sent {
                 result = Err(DropReason::GatewayOutside);
                 if let Some(error) = icmp::Error::of(error) {
                     icmp::error(core, now, outgoing.packet, error, outside);

@@ -66,8 +66,8 @@ pub struct FakeUdp {
     pub sent: Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
     pub inbox: VecDeque<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
     pub errors: VecDeque<(SocketAddr, OutsideError)>,
-    /// What the next send fails with.
-    pub send_error: Option<OutsideError>,
+    /// What the next sends fail with.
+    pub send_errors: VecDeque<OutsideError>,
     pub closed: bool,
     waits: bool,
 }
@@ -193,7 +193,7 @@ impl Outside for World {
 
     fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError> {
         let udp = self.open_udp(socket)?;
-        if let Some(error) = udp.send_error.take() {
+        if let Some(error) = udp.send_errors.pop_front() {
             return Err(error);
         }
         udp.sent.push((to, from, bytes.to_vec()));

@@ -20,7 +20,7 @@ use crate::{DropReason, GsoKind, Mac, Time};
 /// Datagrams that one socket may bring in before the others get their turn.
 pub(super) const BUDGET: usize = 128;
 /// ICMP errors that one socket may report in a turn.
-const ERRORS: usize = 16;
+pub(super) const ERRORS: usize = 16;
 
 /// A datagram of the container, or several of one size.
 #[derive(Clone, Copy, Debug)]
@@ -148,8 +148,7 @@ impl UdpTable {
         outside: &mut impl Outside,
     ) -> Result<(), DropReason> {
         let mut sent = outside.udp_send(socket, to, None, datagram);
-        if matches!(sent, Err(OutsideError::Refused | OutsideError::NetworkUnreachable | OutsideError::HostUnreachable)) {
-            // The error may be an older datagram's, which the kernel reports once on the next call.
+        if sent.is_err_and(OutsideError::may_be_older) {
             self.errors(core, now, outgoing.inside, outside);
             sent = outside.udp_send(socket, to, None, datagram);
         }
@@ -181,26 +180,22 @@ impl UdpTable {
                         outside.dropped(DropReason::GatewayForbidden);
                         continue;
                     };
-                    mapping.active = now;
+                    if let Some(mapping) = self.0.get_mut(&inside) {
+                        mapping.active = now;
+                    }
                     let from = SocketAddrV4::new(source, datagram.from.port());
                     core.deliver_udp(container, from, inside, datagram.len, outside);
                 }
-                Err(OutsideError::WouldBlock) => return,
-                Err(_) => {
-                    self.errors(core, now, inside, outside);
-                    return core.sockets.wake_by(socket, self.more(inside, now));
-                }
+                Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
+                // Said once for each error that was reported; what has come stands behind it.
+                Err(_) => self.errors(core, now, inside, outside),
             }
         }
-        core.sockets.wake_by(socket, self.more(inside, now));
-    }
-
-    /// Notes that the socket is not known to be empty; it gets its turn at `now`.
-    fn more(&mut self, inside: SocketAddrV4, now: Time) -> Time {
+        // The socket is not known to be empty, and no notice will come.
         if let Some(mapping) = self.0.get_mut(&inside) {
             mapping.more = true;
         }
-        now
+        core.sockets.wake_by(socket, now);
     }
 
     /// Passes on what routers and peers reported.

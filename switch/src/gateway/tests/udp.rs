@@ -148,7 +148,7 @@ fn a_refused_datagram_is_icmp_for_the_one_it_was() {
     // The error of an older datagram stands in the way of a new one, once.
     let udp = lab.world.udp.get_mut(&socket).unwrap();
     udp.errors.push_back((PEER.into(), OutsideError::HostUnreachable));
-    udp.send_error = Some(OutsideError::HostUnreachable);
+    udp.send_errors.push_back(OutsideError::HostUnreachable);
     lab.send(7000, OTHER, b"new").unwrap();
     assert_eq!(lab.icmp(), Some((3, 1, (7000, 5000))));
     assert_eq!(lab.world.udp[&socket].sent.last(), Some(&(OTHER.into(), None, b"new".to_vec())));
@@ -160,7 +160,7 @@ fn what_the_host_cannot_send_is_counted() {
     lab.send(7000, PEER, b"x").unwrap();
     for error in [OutsideError::WouldBlock, OutsideError::MessageTooLong] {
         let socket = lab.mapped();
-        lab.world.udp.get_mut(&socket).unwrap().send_error = Some(error);
+        lab.world.udp.get_mut(&socket).unwrap().send_errors = [error; 2].into();
         assert_eq!(lab.send(7000, PEER, b"x"), Err(DropReason::GatewayOutside));
     }
     lab.world.open = Err(OutsideError::Exhausted);
