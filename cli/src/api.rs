@@ -21,7 +21,7 @@
 //! | PATCH /v1/networks/{name}/ports/{id} | [`Settings`] | |
 //! | GET /v1/{ports,fdb,leases,flows,drops}?network={name} | | [`Port`], [`FdbEntry`], [`Lease`], [`Flow`], [`Drop`] lists |
 //! | POST, DELETE /v1/networks/{name}/fdb | [`FdbChange`] | |
-//! | GET /v1/events | | [`Event`]s, a JSON object a line, without end |
+//! | GET /v1/events?follow={true}&recent={false} | | [`Event`]s, a JSON object a line, without end unless follow=false |
 //! | POST /v1/prune | | [`Pruned`] |
 
 use std::{
@@ -33,6 +33,9 @@ use ipnet::Ipv4Net;
 use netloom_runtime::spec::{ContainerSpec, Protocol, Publication};
 use netloom_switch::Mac;
 use serde::{Deserialize, Serialize};
+
+/// The version of this API; it grows with what is added to it.
+pub const API_VERSION: &str = "1.0";
 
 /// The body of every answer that is not a success.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

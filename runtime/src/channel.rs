@@ -15,9 +15,13 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use tokio::io::unix::AsyncFd;
 
-use crate::{socket_path::SocketPath, sys::rights};
+use crate::{
+    socket_path::SocketPath,
+    sys::{readiness, rights},
+};
 
 /// The longest message in bytes; a message of a container with hundreds of publications has about half of it.
 pub const MESSAGE_MAX: usize = 128 * 1024;
@@ -53,7 +57,8 @@ impl Channel {
     pub fn connect(path: &Path) -> Result<Self, ChannelError> {
         let open = || {
             let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-            socket.connect(&SockAddr::unix(SocketPath::new(path)?)?)?;
+            let path = SocketPath::new(path)?;
+            socket.connect(&SockAddr::unix(path.path())?)?;
             Ok(socket)
         };
         open().map(|socket| Self(socket.into())).map_err(|source| ChannelError::Io { what: "connect", source })
@@ -74,28 +79,64 @@ impl Channel {
 
     /// How long a blocking receive waits before it fails as one that would block; `None`: without end.
     pub fn set_receive_timeout(&self, timeout: Option<Duration>) -> Result<(), ChannelError> {
-        socket2::SockRef::from(&self.0).set_read_timeout(timeout).map_err(|source| ChannelError::Io { what: "set up", source })
+        SockRef::from(&self.0).set_read_timeout(timeout).map_err(|source| ChannelError::Io { what: "set up", source })
     }
 
     /// Sends one message with copies of `fds`, which stay the caller's.
     pub fn send<M: Serialize>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
-        let bytes = serde_json::to_vec(message).map_err(|source| ChannelError::Malformed { source })?;
-        if bytes.len() > MESSAGE_MAX {
-            return Err(ChannelError::TooLong(bytes.len()));
-        }
-        retry(|| rights::send(self.0.as_fd(), &bytes, fds)).map(drop).map_err(io_error("write to"))
+        send(self.0.as_fd(), message, fds)
     }
 
     /// Receives one message and its descriptors, close-on-exec; `None` once the other side has gone.
     pub fn receive<M: DeserializeOwned>(&self) -> Result<Option<(M, Vec<OwnedFd>)>, ChannelError> {
-        let mut bytes = vec![0; MESSAGE_MAX];
-        let (len, fds) = match retry(|| rights::receive(self.0.as_fd(), &mut bytes)) {
-            Ok((0, _)) | Err(Errno::ECONNRESET) => return Ok(None),
-            other => other.map_err(io_error("read from"))?,
-        };
-        let message = bytes.get(..len).unwrap_or_default();
-        serde_json::from_slice(message).map(|message| Some((message, fds))).map_err(|source| ChannelError::Malformed { source })
+        receive(self.0.as_fd())
     }
+
+    /// The same end for tasks of the tokio runtime that calls this.
+    pub fn into_async(self) -> Result<AsyncChannel, ChannelError> {
+        self.set_nonblocking(true)?;
+        readiness::watch(self.0).map(AsyncChannel).map_err(|source| ChannelError::Io { what: "set up", source })
+    }
+}
+
+/// One end of a connection, for tasks.
+#[derive(Debug)]
+pub struct AsyncChannel(AsyncFd<OwnedFd>);
+
+impl AsyncChannel {
+    /// As [`Channel::send`], without waiting: [`ChannelError::would_block`] when the other side has not read for long.
+    pub fn send<M: Serialize>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+        send(self.0.as_fd(), message, fds)
+    }
+
+    /// As [`Channel::receive`], for as long as it takes. Nothing is lost when it is cancelled.
+    pub async fn receive<M: DeserializeOwned>(&self) -> Result<Option<(M, Vec<OwnedFd>)>, ChannelError> {
+        loop {
+            let mut ready = self.0.readable().await.map_err(|source| ChannelError::Io { what: "wait for", source })?;
+            match receive(self.0.as_fd()) {
+                Err(error) if error.would_block() => ready.clear_ready(),
+                other => return other,
+            }
+        }
+    }
+}
+
+fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
+    let bytes = serde_json::to_vec(message).map_err(|source| ChannelError::Malformed { source })?;
+    if bytes.len() > MESSAGE_MAX {
+        return Err(ChannelError::TooLong(bytes.len()));
+    }
+    retry(|| rights::send(socket, &bytes, fds)).map(drop).map_err(io_error("write to"))
+}
+
+fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(M, Vec<OwnedFd>)>, ChannelError> {
+    let mut bytes = vec![0; MESSAGE_MAX];
+    let (len, fds) = match retry(|| rights::receive(socket, &mut bytes)) {
+        Ok((0, _)) | Err(Errno::ECONNRESET) => return Ok(None),
+        other => other.map_err(io_error("read from"))?,
+    };
+    let message = bytes.get(..len).unwrap_or_default();
+    serde_json::from_slice(message).map(|message| Some((message, fds))).map_err(|source| ChannelError::Malformed { source })
 }
 
 impl AsFd for Channel {
@@ -104,38 +145,35 @@ impl AsFd for Channel {
     }
 }
 
-impl std::os::fd::AsRawFd for Channel {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.0)
-    }
-}
-
-/// Where supervisors knock; non-blocking.
+/// Where supervisors knock, for tasks.
 #[derive(Debug)]
-pub struct Listener(Socket);
+pub struct Listener(AsyncFd<OwnedFd>);
 
 impl Listener {
-    /// Listens at `path`, where nothing may be yet.
+    /// Listens at `path`, where nothing may be yet, on the tokio runtime that calls this.
     pub fn bind(path: &Path) -> Result<Self, ChannelError> {
         let open = || {
             let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None)?;
-            socket.bind(&SockAddr::unix(SocketPath::new(path)?)?)?;
+            let path = SocketPath::new(path)?;
+            socket.bind(&SockAddr::unix(path.path())?)?;
             socket.listen(BACKLOG)?;
             socket.set_nonblocking(true)?;
-            Ok(socket)
+            readiness::watch(socket.into())
         };
         open().map(Self).map_err(|source| ChannelError::Io { what: "listen on", source })
     }
 
-    /// The next connection, blocking; an error that [`ChannelError::would_block`] when nobody knocks.
-    pub fn accept(&self) -> Result<Channel, ChannelError> {
-        self.0.accept().map(|(socket, _)| Channel(socket.into())).map_err(|source| ChannelError::Io { what: "accept on", source })
-    }
-}
-
-impl std::os::fd::AsRawFd for Listener {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.0)
+    /// The next connection.
+    pub async fn accept(&self) -> Result<Channel, ChannelError> {
+        let failed = |source| ChannelError::Io { what: "accept on", source };
+        loop {
+            let mut ready = self.0.readable().await.map_err(failed)?;
+            match SockRef::from(self.0.get_ref()).accept() {
+                Ok((socket, _)) => return Ok(Channel(socket.into())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) => return Err(failed(error)),
+            }
+        }
     }
 }
 
@@ -157,7 +195,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
-    use crate::protocol::ToDaemon;
+    use crate::protocol::{ToDaemon, ToSupervisor};
 
     #[test]
     fn a_message_and_its_descriptors_arrive_together_and_the_end_is_told() {
@@ -183,5 +221,21 @@ mod tests {
         let (a, b) = Channel::pair().unwrap();
         a.send(&"something else", &[]).unwrap();
         assert!(matches!(b.receive::<ToDaemon>(), Err(ChannelError::Malformed { .. })));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_listener_far_down_the_tree_is_reached_and_answers() {
+        let top = std::env::temp_dir().join(format!("netloom-channel-{}", std::process::id()));
+        let deep = top.join("d".repeat(120));
+        std::fs::create_dir_all(&deep).unwrap();
+        let path = deep.join("supervisor.sock");
+        let listener = Listener::bind(&path).unwrap();
+        let supervisor = Channel::connect(&path).unwrap();
+        let daemon = listener.accept().await.unwrap().into_async().unwrap();
+        supervisor.send(&ToDaemon::Prepare, &[]).unwrap();
+        assert!(matches!(daemon.receive().await.unwrap(), Some((ToDaemon::Prepare, _))));
+        daemon.send(&ToSupervisor::Attached, &[]).unwrap();
+        assert!(matches!(supervisor.receive().unwrap(), Some((ToSupervisor::Attached, _))));
+        std::fs::remove_dir_all(&top).unwrap();
     }
 }

@@ -37,13 +37,13 @@ impl SocketPath {
         let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
         Ok(Self { path, _directory: Some(directory) })
     }
-}
 
-impl AsRef<Path> for SocketPath {
-    fn as_ref(&self) -> &Path {
+    /// What to bind or connect to; borrowed, because it leads nowhere once this value is gone.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
+
 
 #[cfg(test)]
 mod tests {
@@ -57,8 +57,8 @@ mod tests {
         let deep = top.join("d".repeat(120));
         std::fs::create_dir_all(&deep).unwrap();
         let path = deep.join("attach.sock");
-        let listener = UnixListener::bind(SocketPath::new(&path).unwrap()).unwrap();
-        UnixStream::connect(SocketPath::new(&path).unwrap()).unwrap();
+        let listener = UnixListener::bind(SocketPath::new(&path).unwrap().path()).unwrap();
+        UnixStream::connect(SocketPath::new(&path).unwrap().path()).unwrap();
         listener.accept().unwrap();
         assert!(path.exists());
         std::fs::remove_dir_all(&top).unwrap();

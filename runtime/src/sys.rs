@@ -3,6 +3,19 @@
 //! Each function makes one call, states why that call is sound, and returns owned or plain values; no policy lives here, and what
 //! nix, socket2 or std can do safely is not repeated. Sections go by topic, in alphabetical order.
 
+/// Descriptors that a tokio runtime watches.
+pub(crate) mod readiness {
+    use std::{io, os::fd::OwnedFd};
+
+    use tokio::io::unix::AsyncFd;
+
+    /// Registers `fd` with the runtime of the calling task.
+    pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+        // SAFETY: an OwnedFd stays open and the same descriptor for as long as the AsyncFd owns it.
+        unsafe { AsyncFd::register(fd) }.map_err(io::Error::from)
+    }
+}
+
 /// Descriptors as ancillary data (unix(7), SCM_RIGHTS).
 pub(crate) mod rights {
     use std::{

@@ -1,0 +1,82 @@
+//! /v1/networks
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    routing::{get, patch, post},
+};
+use netloom_runtime::host;
+
+use super::{
+    super::{error::Result, networks::check_port_settings},
+    Done, Input, Shared,
+};
+use crate::{
+    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, FdbChange, Network, Pruned, Settings},
+    daemon::Daemon,
+};
+
+pub(super) fn routes() -> Router<Arc<Daemon>> {
+    Router::new()
+        .route("/v1/networks", get(list).post(create))
+        .route("/v1/networks/prune", post(prune))
+        .route("/v1/networks/{name}", get(inspect).patch(set).delete(remove))
+        .route("/v1/networks/{name}/connect", post(connect))
+        .route("/v1/networks/{name}/disconnect", post(disconnect))
+        .route("/v1/networks/{name}/ports/{port}", patch(set_port))
+        .route("/v1/networks/{name}/fdb", post(fdb_add).delete(fdb_del))
+}
+
+async fn list(State(daemon): Shared) -> Json<Vec<Network>> {
+    Json(daemon.list_networks())
+}
+
+async fn create(State(daemon): Shared, Input(request): Input<CreateNetwork>) -> Result<Json<Network>> {
+    let routes = match request.subnet {
+        Some(_) => Vec::new(),
+        None => host::routes().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a subnet is chosen without a look at the host's routes");
+            Vec::new()
+        }),
+    };
+    daemon.create_network(request, &routes).map(Json)
+}
+
+async fn prune(State(daemon): Shared) -> Json<Pruned> {
+    Json(Pruned { networks: daemon.prune_networks(), ..Pruned::default() })
+}
+
+async fn inspect(State(daemon): Shared, Path(name): Path<String>) -> Result<Json<Network>> {
+    daemon.inspect_network(&name).map(Json)
+}
+
+async fn set(State(daemon): Shared, Path(name): Path<String>, Input(settings): Input<Settings>) -> Result<Json<Network>> {
+    daemon.set_network(&name, &settings).map(Json)
+}
+
+async fn remove(State(daemon): Shared, Path(name): Path<String>) -> Result<Done> {
+    daemon.remove_network(&name).map(|()| Done)
+}
+
+async fn connect(State(daemon): Shared, Path(name): Path<String>, Input(request): Input<ConnectNetwork>) -> Result<Done> {
+    daemon.connect(&name, request).await.map(|()| Done)
+}
+
+async fn disconnect(State(daemon): Shared, Path(name): Path<String>, Input(request): Input<DisconnectNetwork>) -> Result<Done> {
+    daemon.disconnect(&name, request).await.map(|()| Done)
+}
+
+async fn set_port(State(daemon): Shared, Path((name, _port)): Path<(String, u16)>, Input(settings): Input<Settings>) -> Result<Done> {
+    daemon.inspect_network(&name)?;
+    check_port_settings(&settings).map(|()| Done)
+}
+
+async fn fdb_add(State(daemon): Shared, Path(name): Path<String>, Input(change): Input<FdbChange>) -> Result<Done> {
+    daemon.fdb_add(&name, change.mac, change.port).map(|()| Done)
+}
+
+async fn fdb_del(State(daemon): Shared, Path(name): Path<String>, Input(change): Input<FdbChange>) -> Result<Done> {
+    daemon.fdb_del(&name, change.mac).map(|()| Done)
+}

@@ -1,0 +1,182 @@
+//! What a container may ask for, before anything is made: combinations, addresses, networks, host ports.
+//!
+//! The command line checked the syntax; here is what needs the other containers and networks to be known.
+
+use std::net::IpAddr;
+
+use netloom_runtime::spec::{ContainerSpec, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication};
+
+use super::{
+    Daemon,
+    connect::{check_overlap, publishes},
+    container::Container,
+    error::{Error, Result},
+    network::MTU_RANGE,
+    state::State,
+};
+
+impl Daemon {
+    /// Whether a container of this kind can be created. `id` is its own, if it is there already.
+    pub(crate) fn check_spec(&self, state: &State, spec: &ContainerSpec, id: Option<&str>) -> Result<()> {
+        if spec.command.is_empty() {
+            return Err(Error::invalid("a container needs a command"));
+        }
+        check_mode(spec)?;
+        match &spec.network.mode {
+            NetworkMode::Bridge => check_networks(state, &spec.network)?,
+            NetworkMode::Container { container } => check_joined(state, container)?,
+            _ => {}
+        }
+        check_publications(state, &spec.network.publish, id)
+    }
+
+    /// Whether it can be started now.
+    pub(crate) fn check_startable(&self, state: &State, container: &Container) -> Result<()> {
+        self.check_spec(state, &container.record.spec, Some(container.id()))
+    }
+
+    /// Whether a network can be added to a container.
+    pub(crate) fn check_connectable(&self, state: &State, container: &Container, wanted: &NetworkRequest) -> Result<()> {
+        let name = container.name();
+        if container.record.spec.network.mode != NetworkMode::Bridge {
+            return Err(Error::conflict(format!("container `{name}` is in a network mode that has no networks"))
+                .hint("only containers in bridge mode can be connected to networks"));
+        }
+        if container.is_on(&wanted.network) {
+            return Err(Error::conflict(format!("container `{name}` is on network `{}` already", wanted.network)));
+        }
+        check_request(state, wanted)?;
+        let mut networks: Vec<_> = container.networks_wanted().into_iter().map(|request| request.network).collect();
+        networks.push(wanted.network.clone());
+        check_overlap(state, &networks)
+    }
+}
+
+/// Options that mean nothing in a network mode are refused by name.
+fn check_mode(spec: &ContainerSpec) -> Result<()> {
+    let mode = match &spec.network.mode {
+        NetworkMode::Bridge => return Ok(()),
+        NetworkMode::None => "none",
+        NetworkMode::Host => "host",
+        NetworkMode::Container { .. } | NetworkMode::Pid { .. } => "container",
+        NetworkMode::Path { .. } => "ns",
+    };
+    let has_interface = |check: fn(&NetworkRequest) -> bool| spec.network.networks.iter().any(check);
+    let own_namespace = spec.network.mode == NetworkMode::None;
+    let refused = [
+        ("--publish", !spec.network.publish.is_empty()),
+        ("--ip", has_interface(|request| request.ip.is_some())),
+        ("--mac-address", has_interface(|request| request.mac.is_some())),
+        ("--mtu", has_interface(|request| request.mtu.is_some())),
+        ("--network-alias", has_interface(|request| !request.aliases.is_empty())),
+        ("--dns", !own_namespace && !spec.network.dns.is_empty()),
+        ("--sysctl net.*", !own_namespace && spec.sysctls.iter().any(|(key, _)| key.starts_with("net."))),
+    ];
+    match refused.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((option, _)) => {
+            let why = if own_namespace { "the container has no interface" } else { "the network is not the container's own" };
+            Err(Error::invalid(format!("{option} cannot be used with --net={mode}")).hint(format!("in {mode} mode {why}")))
+        }
+    }
+}
+
+fn check_networks(state: &State, spec: &NetworkSpec) -> Result<()> {
+    spec.networks.iter().try_for_each(|request| check_request(state, request))?;
+    let names: Vec<_> = spec.networks.iter().map(|request| request.network.clone()).collect();
+    check_overlap(state, &names)?;
+    if spec.publish.is_empty() {
+        return Ok(());
+    }
+    let open = spec.networks.iter().any(|request| state.network(&request.network).is_ok_and(|network| publishes(&network.record)));
+    match spec.networks.first() {
+        Some(first) if !open => Err(Error::invalid(format!("--publish cannot be used on network `{}`", first.network))
+            .hint("it is internal or has no gateway, so nothing from outside reaches it")),
+        _ => Ok(()),
+    }
+}
+
+fn check_request(state: &State, request: &NetworkRequest) -> Result<()> {
+    let network = state.network(&request.network)?;
+    if let Some(ip) = request.ip {
+        network.check(Some(ip), |id| state.name_of(id)).or_else(|error| {
+            // An address that its own container holds is no clash.
+            let own = network.leases.pool.owner(ip).is_some_and(|owner| state.containers.get(owner).is_some_and(|c| c.asks_for(request)));
+            if own { Ok(()) } else { Err(error) }
+        })?;
+    }
+    if let Some(mac) = request.mac.filter(|mac| mac.is_group() || mac.is_zero()) {
+        return Err(Error::invalid(format!("{mac} cannot be the address of an interface")).hint("the first byte of a MAC must be even"));
+    }
+    match request.mtu {
+        Some(mtu) if !MTU_RANGE.contains(&mtu) => {
+            Err(Error::invalid(format!("{mtu} is no MTU")).hint(format!("from {} to {}", MTU_RANGE.start(), MTU_RANGE.end())))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Container {
+    fn asks_for(&self, request: &NetworkRequest) -> bool {
+        self.leases.iter().any(|lease| lease.network == request.network && Some(lease.ip) == request.ip)
+            && self.record.spec.network.networks.contains(request)
+    }
+}
+
+fn check_joined(state: &State, word: &str) -> Result<()> {
+    let joined = state.find(word)?;
+    if joined.runs() {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("container `{}` is not running, so its network cannot be joined", joined.name()))
+        .hint(format!("start it first: netloom start {}", joined.name())))
+}
+
+/// Refuses host ports that a container holds, or that are asked for twice.
+pub(crate) fn check_publications(state: &State, publications: &[Publication], id: Option<&str>) -> Result<()> {
+    for (index, one) in publications.iter().enumerate() {
+        if publications.iter().skip(index + 1).any(|other| clash(one, other)) {
+            return Err(Error::invalid(format!("host port {} is published twice", text(one))));
+        }
+        let holder = state.containers.values().find(|other| Some(other.id()) != id && holds(other, one));
+        if let Some(holder) = holder {
+            return Err(Error::conflict(format!("host port {} is taken", text(one)))
+                .hint(format!("container `{}` publishes it; choose another, or stop that container", holder.name())));
+        }
+    }
+    Ok(())
+}
+
+fn holds(container: &Container, wanted: &Publication) -> bool {
+    container.listeners.iter().any(|listening| {
+        let listener = &listening.listener;
+        let held = Publication {
+            host_ip: Some(listener.host_ip),
+            host_port: listener.host_port,
+            container_port: listener.container_port,
+            protocol: listener.protocol,
+        };
+        clash(&held, wanted)
+    })
+}
+
+/// Whether two publications want one host port. No address is every address of both families.
+fn clash(a: &Publication, b: &Publication) -> bool {
+    let overlap = match (a.host_ip, b.host_ip) {
+        (Some(a), Some(b)) => a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())),
+        _ => true,
+    };
+    a.protocol == b.protocol && a.host_port == b.host_port && a.host_port != 0 && overlap
+}
+
+fn text(publication: &Publication) -> String {
+    let protocol = match publication.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    match publication.host_ip {
+        None => format!("{}/{protocol}", publication.host_port),
+        Some(IpAddr::V4(ip)) => format!("{ip}:{}/{protocol}", publication.host_port),
+        Some(IpAddr::V6(ip)) => format!("[{ip}]:{}/{protocol}", publication.host_port),
+    }
+}

@@ -1,0 +1,316 @@
+//! A container's place on its networks: the plan for a start, ports and listeners on the data plane, connect and disconnect.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    os::fd::OwnedFd,
+    time::Duration,
+};
+
+use netloom_runtime::{
+    fabric::{ListenerConfig, PortConfig},
+    protocol::{Listener, Request},
+    spec::{Attachment, NetworkMode, NetworkRequest, Plan, Publication},
+};
+use netloom_switch::{Mac, subnet};
+
+use super::{
+    Daemon,
+    container::{AttachedPort, Container, Listening},
+    error::{Error, Result},
+    state::State,
+};
+use crate::api::{ConnectNetwork, DisconnectNetwork};
+
+/// How long a supervisor may take for a new interface.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+
+impl Daemon {
+    /// Decides one start of a container: its addresses are leased when this returns.
+    pub(crate) fn prepare(&self, id: &str) -> Result<Plan> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        self.check_startable(state, state.by_id(id)?)?;
+        let requests = state.by_id(id)?.networks_wanted();
+        let before = std::mem::take(&mut state.by_id_mut(id)?.leases);
+        let mut leases = Vec::new();
+        for (index, request) in requests.iter().enumerate() {
+            let kept = before.iter().find(|lease| lease.network == request.network).map(|lease| lease.ip);
+            match self.lease(state, id, request, kept, format!("eth{index}"), index == 0) {
+                Ok(attachment) => leases.push(attachment),
+                Err(error) => {
+                    leases.iter().chain(&before).for_each(|lease| self.release(state, id, lease));
+                    return Err(error);
+                }
+            }
+        }
+        for lease in before.iter().filter(|lease| !leases.iter().any(|new| new.network == lease.network)) {
+            self.release(state, id, lease);
+        }
+        state.by_id_mut(id)?.leases.clone_from(&leases);
+        let plan = plan(state, state.by_id(id)?, leases);
+        tracing::info!(id, attachments = ?plan.attachments, join_pid = plan.join_pid, "a start is planned");
+        Ok(plan)
+    }
+
+    /// Leases an address on one network and makes the attachment of it.
+    fn lease(
+        &self,
+        state: &mut State,
+        id: &str,
+        request: &NetworkRequest,
+        kept: Option<Ipv4Addr>,
+        ifname: String,
+        default_route: bool,
+    ) -> Result<Attachment> {
+        let names: Vec<_> = state.containers.values().map(|other| (other.record.id.clone(), other.record.name.clone())).collect();
+        let name_of = |id: &str| names.iter().find(|(other, _)| other == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone());
+        let network = state.network_mut(&request.network)?;
+        let ip = network.lease(id, request.ip.or(kept), name_of)?;
+        let attachment = Attachment {
+            network: request.network.clone(),
+            ifname,
+            mac: request.mac.unwrap_or_else(|| Mac::from_ipv4(ip)),
+            ip,
+            prefix_len: network.record.subnet.prefix_len(),
+            gateway: network.record.gateway,
+            default_route: default_route && network.record.gateway.is_some(),
+            mtu: request.mtu.unwrap_or(network.record.mtu),
+            aliases: request.aliases.clone(),
+        };
+        network.note(&attachment);
+        let kept = network.keep_leases(&self.paths.leases()).and_then(|()| check_mac(state, id, &attachment));
+        match kept {
+            Ok(()) => Ok(attachment),
+            Err(error) => {
+                self.release(state, id, &attachment);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a lease and writes that down.
+    pub(crate) fn release(&self, state: &mut State, id: &str, attachment: &Attachment) {
+        let Ok(network) = state.network_mut(&attachment.network) else { return };
+        network.release(id, attachment.ip);
+        if let Err(error) = network.keep_leases(&self.paths.leases()) {
+            tracing::error!(network = attachment.network, error = error.message, "leases are not on disk");
+        }
+    }
+
+    /// Puts one port on its switch. Its address is leased here if it is not yet: after a crash the supervisor knows better.
+    pub(crate) fn attach_port(&self, state: &mut State, id: &str, attachment: Attachment, tap: OwnedFd) -> Result<()> {
+        let name = state.by_id(id)?.record.name.clone();
+        self.detach_ports(state, id, |network| network == attachment.network);
+        let network = state.network_mut(&attachment.network)?;
+        network.lease(id, Some(attachment.ip), |_| name.clone())?;
+        network.note(&attachment);
+        let (plane, host_loopback) = (network.plane, network.record.host_loopback);
+        let container = state.by_id(id)?;
+        let mut asks = state.asks(container);
+        asks.push(plane);
+        let config = PortConfig {
+            tap,
+            owner: id.to_owned(),
+            ip: Some(attachment.ip),
+            mac: attachment.mac,
+            mtu: attachment.mtu,
+            host_loopback: host_loopback || container.record.spec.network.host_loopback,
+            asks,
+        };
+        let port = self.plane.attach(plane, config)?;
+        let attributes = [("container", name), ("ip_address", attachment.ip.to_string()), ("port_id", port.to_string())];
+        self.events.tell("network", "connect", id, &attachment.network, &attributes);
+        let container = state.by_id_mut(id)?;
+        if !container.leases.iter().any(|lease| lease.network == attachment.network) {
+            container.leases.push(attachment.clone());
+        }
+        container.ports.push(AttachedPort { attachment, port });
+        Ok(())
+    }
+
+    /// Lets a host socket lead to the port that the container publishes on.
+    pub(crate) fn attach_listener(&self, state: &mut State, id: &str, listener: Listener, socket: OwnedFd) -> Result<()> {
+        let container = state.by_id(id)?;
+        let open = |port: &&AttachedPort| state.network(&port.attachment.network).is_ok_and(|network| publishes(&network.record));
+        let Some(target) = container.ports.iter().find(open) else {
+            return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name())));
+        };
+        let (network, port, ip) = (target.attachment.network.clone(), target.port, target.attachment.ip);
+        let plane = state.network(&network)?.plane;
+        let config = ListenerConfig { socket, protocol: listener.protocol, to: SocketAddrV4::new(ip, listener.container_port) };
+        let listening = self.plane.listen(plane, port, config)?;
+        state.by_id_mut(id)?.listeners.push(Listening { listener, network, port, id: listening });
+        Ok(())
+    }
+
+    pub(crate) fn detach_ports(&self, state: &mut State, id: &str, which: impl Fn(&str) -> bool) {
+        let Ok(container) = state.by_id_mut(id) else { return };
+        let name = container.record.name.clone();
+        let (gone, stay) = std::mem::take(&mut container.ports).into_iter().partition(|port| which(&port.attachment.network));
+        container.ports = stay;
+        // The listeners of a port go with it.
+        container.listeners.retain(|listening| !which(&listening.network));
+        let gone: Vec<AttachedPort> = gone;
+        for port in gone {
+            if let Ok(network) = state.network(&port.attachment.network)
+                && let Err(error) = self.plane.detach(network.plane, port.port)
+            {
+                tracing::error!(id, %error, "a port was not detached");
+            }
+            self.events.tell("network", "disconnect", id, &port.attachment.network, &[("container", name.clone())]);
+        }
+    }
+
+    pub(crate) fn unlisten(&self, state: &mut State, id: &str, which: impl Fn(&Publication) -> bool) {
+        let Ok(container) = state.by_id_mut(id) else { return };
+        let listeners = std::mem::take(&mut container.listeners);
+        let (gone, stay) = listeners.into_iter().partition(|listening| which(&listening.listener.publication));
+        container.listeners = stay;
+        let gone: Vec<Listening> = gone;
+        for listening in gone {
+            if let Ok(network) = state.network(&listening.network)
+                && let Err(error) = self.plane.unlisten(network.plane, listening.port, listening.id)
+            {
+                tracing::error!(id, %error, "a listener was not closed");
+            }
+        }
+    }
+
+    /// `network connect`
+    pub(crate) async fn connect(&self, network: &str, request: ConnectNetwork) -> Result<()> {
+        let wanted = NetworkRequest { network: network.to_owned(), ip: request.ip, aliases: request.aliases, ..NetworkRequest::default() };
+        let (id, attachment) = {
+            let mut guard = self.state();
+            let state = &mut *guard;
+            let container = state.find(&request.container)?;
+            self.check_connectable(state, container, &wanted)?;
+            let id = container.record.id.clone();
+            let attachment = if container.runs() {
+                let (ifname, first) = (free_ifname(container), !container.leases.iter().any(|lease| lease.default_route));
+                let attachment = self.lease(state, &id, &wanted, None, ifname, first)?;
+                state.by_id_mut(&id)?.leases.push(attachment.clone());
+                Some(attachment)
+            } else {
+                None
+            };
+            (id, attachment)
+        };
+        if let Some(attachment) = attachment {
+            let connected = self.request(&id, Request::Connect { attachment: attachment.clone() }, CONNECT_PATIENCE).await;
+            if let Err(error) = connected {
+                self.forget_network(&id, network);
+                return Err(error);
+            }
+        }
+        let mut state = self.state();
+        state.by_id_mut(&id)?.record.spec.network.networks.push(wanted);
+        self.write_record(state.by_id(&id)?)?;
+        self.refresh_names(&state, &[network.to_owned()]);
+        Ok(())
+    }
+
+    /// `network disconnect`
+    pub(crate) async fn disconnect(&self, network: &str, request: DisconnectNetwork) -> Result<()> {
+        let (id, published) = {
+            let state = self.state();
+            state.network(network)?;
+            let container = state.find(&request.container)?;
+            if !container.is_on(network) {
+                return Err(Error::conflict(format!("container `{}` is not on network `{network}`", container.name())));
+            }
+            let through = container.listeners.iter().filter(|listening| listening.network == network);
+            let mut published: Vec<_> = through.map(|listening| listening.listener.publication.clone()).collect();
+            published.dedup();
+            (container.record.id.clone(), container.runs().then_some(published))
+        };
+        if let Some(published) = published {
+            // A listener without its port would take connections that lead nowhere.
+            for publication in published {
+                self.request(&id, Request::Unpublish { publication }, CONNECT_PATIENCE).await?;
+            }
+            self.request(&id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await?;
+        }
+        self.forget_network(&id, network);
+        let mut state = self.state();
+        state.by_id_mut(&id)?.record.spec.network.networks.retain(|request| request.network != network);
+        self.write_record(state.by_id(&id)?)
+    }
+
+    fn forget_network(&self, id: &str, network: &str) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        self.detach_ports(state, id, |name| name == network);
+        let Ok(container) = state.by_id_mut(id) else { return };
+        let (gone, stay) = std::mem::take(&mut container.leases).into_iter().partition(|lease| lease.network == network);
+        container.leases = stay;
+        let gone: Vec<Attachment> = gone;
+        gone.iter().for_each(|lease| self.release(state, id, lease));
+        self.refresh_asks(state, id);
+        self.refresh_names(state, &[network.to_owned()]);
+    }
+}
+
+impl Container {
+    /// The networks it asks for, eth0's first; none but in bridge mode.
+    pub(crate) fn networks_wanted(&self) -> Vec<NetworkRequest> {
+        match self.record.spec.network.mode {
+            NetworkMode::Bridge => self.record.spec.network.networks.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Whether ports can be published on a network.
+pub(crate) const fn publishes(network: &super::network::NetworkRecord) -> bool {
+    !network.internal && network.gateway.is_some()
+}
+
+/// Two ports with one MAC would take each other's frames.
+fn check_mac(state: &State, id: &str, wanted: &Attachment) -> Result<()> {
+    let network = state.network(&wanted.network)?;
+    if network.record.gateway.is_some() && network.record.config().mac == wanted.mac {
+        return Err(Error::conflict(format!("{} is the gateway's on network `{}`", wanted.mac, wanted.network)));
+    }
+    let clashes = |lease: &Attachment| lease.network == wanted.network && lease.mac == wanted.mac && lease.ip != wanted.ip;
+    match state.containers.values().find(|other| other.record.id != id && other.leases.iter().any(clashes)) {
+        None => Ok(()),
+        Some(other) => Err(Error::conflict(format!("{} is in use on network `{}`", wanted.mac, wanted.network))
+            .hint(format!("`{}` has it", other.name()))),
+    }
+}
+
+/// Refuses networks that share addresses: a container could not tell which way an address is.
+pub(crate) fn check_overlap(state: &State, networks: &[String]) -> Result<()> {
+    for (index, one) in networks.iter().enumerate() {
+        for other in networks.iter().skip(index + 1) {
+            let (a, b) = (state.network(one)?.record.subnet, state.network(other)?.record.subnet);
+            if one == other {
+                return Err(Error::invalid(format!("network `{one}` is named twice")));
+            }
+            if subnet::overlaps(&a, &b) {
+                return Err(Error::conflict(format!("networks `{one}` ({a}) and `{other}` ({b}) overlap"))
+                    .hint("one container cannot be on both: it could not tell which way an address is"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn free_ifname(container: &Container) -> String {
+    let taken = |name: &String| container.leases.iter().any(|lease| lease.ifname == *name);
+    (0u32..).map(|index| format!("eth{index}")).find(|name| !taken(name)).unwrap_or_default()
+}
+
+fn plan(state: &State, container: &Container, attachments: Vec<Attachment>) -> Plan {
+    let network = &container.record.spec.network;
+    let gateways = attachments.iter().filter_map(|attachment| attachment.gateway).map(IpAddr::V4).take(1);
+    let nameservers = if network.dns.is_empty() { gateways.collect() } else { network.dns.clone() };
+    let join_pid = match &network.mode {
+        NetworkMode::Container { container } => state.find(container).ok().and_then(|joined| joined.status.pid),
+        _ => None,
+    };
+    let own = attachments.iter().map(|attachment| (IpAddr::V4(attachment.ip), vec![container.hostname().to_owned()]));
+    let added = network.add_host.iter().map(|(name, ip)| (*ip, vec![name.clone()]));
+    let hosts = own.chain(added).collect();
+    Plan { attachments, join_pid, nameservers, search: network.dns_search.clone(), hosts }
+}

@@ -1,0 +1,192 @@
+//! What there is to see of the data plane: ports, addresses, leases, flows, drops, with the containers' names.
+
+use std::collections::BTreeMap;
+
+use netloom_runtime::fabric::{NetworkId, PortReport};
+use netloom_switch::{Mac, PortId};
+
+use super::{
+    Daemon,
+    container::Container,
+    error::{Error, Result},
+    lookup::no_such,
+    state::State,
+};
+use crate::api::{self, Drop, FdbEntry, Flow, Lease, Port};
+
+/// What port 0 is called.
+const GATEWAY: &str = "gateway";
+
+impl Daemon {
+    /// Calls `each` with every network, or the one that is named.
+    fn on_networks<T>(&self, only: Option<&str>, mut each: impl FnMut(&State, &str, NetworkId) -> Result<Vec<T>>) -> Result<Vec<T>> {
+        let state = self.state();
+        if let Some(name) = only
+            && !state.networks.contains_key(name)
+        {
+            return Err(no_such("network", name, state.networks.keys().map(String::as_str)));
+        }
+        let wanted = state.networks.iter().filter(|(name, _)| only.is_none_or(|only| only == *name));
+        let mut rows = Vec::new();
+        for (name, network) in wanted {
+            rows.extend(each(&state, name, network.plane)?);
+        }
+        Ok(rows)
+    }
+
+    pub(crate) fn ports(&self, only: Option<&str>) -> Result<Vec<Port>> {
+        self.on_networks(only, |state, name, plane| {
+            let reports = self.plane.ports(plane)?;
+            Ok(reports.into_iter().map(|report| port_row(state, name, report)).collect())
+        })
+    }
+
+    pub(crate) fn fdb(&self, only: Option<&str>) -> Result<Vec<FdbEntry>> {
+        self.on_networks(only, |state, name, plane| {
+            let owners = owners(state, name);
+            let row = |entry: netloom_runtime::fabric::FdbReport| FdbEntry {
+                network: name.to_owned(),
+                mac: entry.mac,
+                vlan: None,
+                port: entry.port.0,
+                container: owner(&owners, entry.port),
+                age_seconds: entry.age.as_secs(),
+                is_static: entry.is_static,
+            };
+            Ok(self.plane.fdb(plane)?.into_iter().map(row).collect())
+        })
+    }
+
+    pub(crate) fn fdb_add(&self, network: &str, mac: Mac, port: Option<u16>) -> Result<()> {
+        let port = port.ok_or_else(|| Error::invalid("no port was given"))?;
+        if mac.is_group() || mac.is_zero() {
+            return Err(Error::invalid(format!("{mac} is no station's address")));
+        }
+        let plane = self.state().network(network)?.plane;
+        self.plane.fdb_add(plane, mac, PortId(port)).map_err(Error::from)
+    }
+
+    pub(crate) fn fdb_del(&self, network: &str, mac: Mac) -> Result<()> {
+        let plane = self.state().network(network)?.plane;
+        if self.plane.fdb_del(plane, mac)? {
+            return Ok(());
+        }
+        Err(Error::missing(format!("{mac} is not in the table of network `{network}`")))
+    }
+
+    pub(crate) fn leases(&self, only: Option<&str>) -> Result<Vec<Lease>> {
+        self.on_networks(only, |state, name, _| {
+            let leases = &state.network(name)?.leases;
+            let row = |(ip_address, id): (std::net::Ipv4Addr, &str)| {
+                let note = leases.notes.get(&ip_address);
+                Lease {
+                    network: name.to_owned(),
+                    ip_address,
+                    mac_address: note.map_or_else(|| Mac::from_ipv4(ip_address), |note| note.mac),
+                    container: state.name_of(id),
+                    container_id: id.to_owned(),
+                    since: note.map(|note| note.since.clone()).unwrap_or_default(),
+                }
+            };
+            Ok(leases.pool.leases().map(row).collect())
+        })
+    }
+
+    pub(crate) fn flows(&self, only: Option<&str>) -> Result<Vec<Flow>> {
+        self.on_networks(only, |state, name, plane| {
+            let owners = owners(state, name);
+            let row = |(port, flow): (PortId, netloom_runtime::fabric::FlowReport)| Flow {
+                network: name.to_owned(),
+                container: owner(&owners, port),
+                port: port.0,
+                protocol: flow.protocol.to_owned(),
+                inside: flow.inside.to_string(),
+                outside: flow.outside.to_string(),
+                direction: flow.direction.to_owned(),
+                state: flow.state.to_owned(),
+                idle_seconds: flow.idle_seconds,
+            };
+            Ok(self.plane.flows(plane)?.into_iter().map(row).collect())
+        })
+    }
+
+    pub(crate) fn drops(&self, only: Option<&str>) -> Result<Vec<Drop>> {
+        self.on_networks(only, |state, name, plane| {
+            let owners = owners(state, name);
+            let mut rows = Vec::new();
+            for report in self.plane.ports(plane)? {
+                let of = |reason: &str, frames, meaning: &str| Drop {
+                    network: name.to_owned(),
+                    port: report.port.0,
+                    container: owner(&owners, report.port),
+                    reason: reason.to_owned(),
+                    frames,
+                    meaning: meaning.to_owned(),
+                };
+                rows.extend(report.counts.drops.iter().map(|(reason, frames)| of(reason.name(), *frames, reason.meaning())));
+            }
+            Ok(rows)
+        })
+    }
+
+    /// What a container's ports have seen, together: received and sent as the container sees it.
+    pub(crate) fn traffic(&self, word: &str) -> Result<Traffic> {
+        let state = self.state();
+        let container = state.find(word)?;
+        let mut traffic = Traffic::default();
+        for port in &container.ports {
+            let reports = self.plane.ports(state.network(&port.attachment.network)?.plane)?;
+            for report in reports.iter().filter(|report| report.port == port.port) {
+                // What the switch received, the container sent.
+                traffic.tx_bytes += report.counts.rx_bytes;
+                traffic.tx_frames += report.counts.rx_frames;
+                traffic.rx_bytes += report.counts.tx_bytes;
+                traffic.rx_frames += report.counts.tx_frames;
+            }
+        }
+        Ok(traffic)
+    }
+}
+
+/// Bytes and frames from a container's point of view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub rx_bytes: u64,
+    pub rx_frames: u64,
+    pub tx_bytes: u64,
+    pub tx_frames: u64,
+}
+
+fn owners<'a>(state: &'a State, network: &str) -> BTreeMap<PortId, &'a Container> {
+    state.containers.values().filter_map(|container| Some((container.port_on(network)?.port, container))).collect()
+}
+
+fn owner(owners: &BTreeMap<PortId, &Container>, port: PortId) -> String {
+    match owners.get(&port) {
+        Some(container) => container.record.name.clone(),
+        None if port == PortId::GATEWAY => GATEWAY.to_owned(),
+        None => String::new(),
+    }
+}
+
+fn port_row(state: &State, network: &str, report: PortReport) -> api::Port {
+    let owners = owners(state, network);
+    let link = owners.get(&report.port).and_then(|container| container.port_on(network)).map(|port| port.attachment.ifname.clone());
+    let drops = report.counts.drops.iter().map(|(reason, frames)| (reason.name().to_owned(), *frames)).collect();
+    let is_gateway = report.port == PortId::GATEWAY;
+    Port {
+        id: report.port.0,
+        network: network.to_owned(),
+        container: owner(&owners, report.port),
+        link: link.unwrap_or_default(),
+        rx_frames: report.counts.rx_frames,
+        rx_bytes: report.counts.rx_bytes,
+        tx_frames: report.counts.tx_frames,
+        tx_bytes: report.counts.tx_bytes,
+        drops,
+        offloads: if is_gateway { Vec::new() } else { ["checksum", "tso4", "tso6"].map(str::to_owned).to_vec() },
+        impairment: None,
+        backend: if is_gateway { GATEWAY.to_owned() } else { "tap".to_owned() },
+        worker: report.worker,
+    }
+}

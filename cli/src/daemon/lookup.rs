@@ -1,0 +1,130 @@
+//! From the word that somebody typed to the thing it means.
+
+use super::error::{Error, Result};
+
+/// The IDs that a container has beside its name, in hex digits.
+pub(crate) const ID_LEN: usize = 64;
+/// As many as listings show.
+pub(crate) const SHORT_ID_LEN: usize = 12;
+
+/// The short form of an ID.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..SHORT_ID_LEN).unwrap_or(id)
+}
+
+/// Finds the container that `word` names: by its name, its ID, or a prefix that only one ID has.
+///
+/// Errors: none such, with the nearest name; several, which it lists.
+pub(crate) fn container<'a>(word: &str, all: impl Iterator<Item = (&'a str, &'a str)> + Clone) -> Result<&'a str> {
+    let exact = all.clone().find(|(id, name)| *name == word || *id == word);
+    if let Some((id, _)) = exact {
+        return Ok(id);
+    }
+    let is_prefix = !word.is_empty() && word.len() < ID_LEN && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let lower = word.to_ascii_lowercase();
+    let matches: Vec<_> = all.clone().filter(|(id, _)| is_prefix && id.starts_with(&lower)).collect();
+    match matches.as_slice() {
+        [] => Err(no_such("container", word, all.map(|(_, name)| name))),
+        [(id, _)] => Ok(id),
+        several => {
+            let list: Vec<_> = several.iter().map(|(id, name)| format!("{} ({name})", short(id))).collect();
+            Err(Error::conflict(format!("`{word}` is the beginning of {} container IDs", several.len()))
+                .hint(format!("which one of {}?", list.join(", "))))
+        }
+    }
+}
+
+/// The error for a `what` that there is none of, with the nearest of the names there are.
+pub(crate) fn no_such<'a>(what: &str, word: &str, names: impl Iterator<Item = &'a str>) -> Error {
+    let error = Error::missing(format!("no such {what}: `{word}`"));
+    match nearest(word, names) {
+        Some(name) => error.hint(format!("did you mean `{name}`?")),
+        None => error,
+    }
+}
+
+/// The name that a few slips of the finger make `word` of, if there is one.
+pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let allowed = 1 + word.chars().count() / 5;
+    let near = names.map(|name| (distance(word, name), name)).filter(|(distance, _)| *distance <= allowed);
+    near.min().map(|(_, name)| name)
+}
+
+/// Levenshtein's distance: insertions, deletions and replacements of characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut next = Vec::with_capacity(row.len());
+        let mut left = i + 1;
+        next.push(left);
+        for (to, above) in b.iter().zip(row.windows(2)) {
+            let [diagonal, up] = above else { continue };
+            left = (left + 1).min(up + 1).min(diagonal + usize::from(from != *to));
+            next.push(left);
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+/// Whether `name` may name a container or a network, by docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if first && rest && (2..=128).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("`{name}` cannot name a {what}"))
+        .hint("a name has 2 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter or a digit"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "ab12000000000000000000000000000000000000000000000000000000000001";
+    const B: &str = "ab34000000000000000000000000000000000000000000000000000000000002";
+    const C: &str = "cd00000000000000000000000000000000000000000000000000000000000003";
+
+    fn find(word: &str) -> Result<&'static str> {
+        container(word, [(A, "web"), (B, "database"), (C, "ab")].into_iter())
+    }
+
+    #[test]
+    fn a_name_an_id_and_a_clear_prefix_lead_to_the_container() {
+        for (word, id) in [("web", A), (B, B), ("ab1", A), ("AB3", B), ("c", C)] {
+            assert_eq!(find(word).unwrap(), id, "{word}");
+        }
+    }
+
+    #[test]
+    fn a_name_goes_before_a_prefix() {
+        assert_eq!(find("ab").unwrap(), C);
+    }
+
+    #[test]
+    fn a_prefix_of_several_ids_lists_them() {
+        let error = container("ab", [(A, "web"), (B, "database")].into_iter()).unwrap_err();
+        let hint = error.hint.unwrap();
+        assert!(hint.contains("ab1200000000 (web)") && hint.contains("ab3400000000 (database)"), "{hint}");
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_with_its_nearest() {
+        assert_eq!(find("databsae").unwrap_err().hint.as_deref(), Some("did you mean `database`?"));
+        assert_eq!(find("nothing-like-it").unwrap_err().hint, None);
+        assert_eq!(find("").unwrap_err().message, "no such container: ``");
+    }
+
+    #[test]
+    fn names_follow_dockers_rule() {
+        for good in ["a1", "web_1", "0.x-y"] {
+            check_name("container", good).unwrap();
+        }
+        for bad in ["", "a", "-a", "a b", "a/b", "ä1", "a:b", &"x".repeat(129)] {
+            check_name("container", bad).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The daemon of an instance: who runs, on which network, with which address, and the HTTP API that tells and changes it.
+//!
+//! It owns no container: supervisors do. It keeps the records, leases the addresses, and hands the descriptors that supervisors
+//! send to the data plane. It never enters a namespace, needs no capability, and can be killed at any moment: what it must know
+//! again is in files, and in what the supervisors say when they come back.
+//!
+//! ```text
+//!               Prepare, Attach           Started                Paused
+//!   created ─────────────────────▶ · ───────────────▶ running ◀─────────▶ paused
+//!      ▲                           │ start failed        │                  │
+//!      │ never ran before          ▼                     │ Exited           │
+//!      └───────────────────────────●◀────────────────────┴──────────────────┘
+//!                                  │           Exited, will restart: restarting ──Started──▶ running
+//!                                  ▼
+//!                               exited ──start──▶ ·            any ──rm──▶ dead ──supervisor gone──▶ nothing
+//!
+//!   a supervisor that is lost without Exited: exited, 137
+//! ```
+//!
+//! One thread serves the API and the supervisors; all state is one value behind a mutex that is never held across an await
+//! ([`Daemon::state`]). A change is made whole under the lock, told to the data plane there, and then to the listeners.
+
+mod api;
+mod checks;
+mod connect;
+mod container;
+mod create;
+mod error;
+mod events;
+mod lifecycle;
+mod listings;
+mod log;
+mod lookup;
+mod names;
+mod naming;
+mod network;
+mod networks;
+mod plane;
+mod publish;
+mod remove;
+mod requests;
+mod resolvers;
+mod restore;
+mod serve;
+mod start;
+mod state;
+mod store;
+mod supervisors;
+#[cfg(test)]
+mod testkit;
+
+use std::{
+    env, io,
+    num::NonZeroUsize,
+    os::fd::OwnedFd,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+};
+
+use netloom_runtime::{fabric::Fabric, host};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::stat::{Mode, umask},
+    unistd::{dup2_stdout, geteuid, setsid},
+};
+use tokio::sync::watch;
+
+pub use self::start::{StartError, ensure};
+use self::{
+    events::Events,
+    plane::{Launcher, Plane},
+    state::State,
+};
+use crate::paths::Paths;
+
+/// Workers at most: a machine's cores beyond these are the containers'.
+const WORKERS_MAX: usize = 4;
+
+/// One instance's daemon.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    pub(crate) paths: Paths,
+    pub(crate) plane: Box<dyn Plane>,
+    pub(crate) launcher: Box<dyn Launcher>,
+    pub(crate) events: Events,
+    pub(crate) started: String,
+    pub(crate) workers: usize,
+    state: Mutex<State>,
+    /// Whether the supervisors that a predecessor left have come back; requests wait for it.
+    pub(crate) settled: watch::Sender<bool>,
+    /// Without root: the user namespace of all containers, made once or taken over.
+    pub(crate) user_namespace: tokio::sync::Mutex<Option<OwnedFd>>,
+    /// Open connections to the API.
+    pub(crate) clients: AtomicUsize,
+}
+
+impl Daemon {
+    pub(crate) fn new(paths: Paths, plane: Box<dyn Plane>, launcher: Box<dyn Launcher>, workers: usize) -> Self {
+        Self {
+            paths,
+            plane,
+            launcher,
+            events: Events::new(),
+            started: events::now(),
+            workers,
+            state: Mutex::default(),
+            settled: watch::Sender::new(false),
+            user_namespace: tokio::sync::Mutex::default(),
+            clients: AtomicUsize::new(0),
+        }
+    }
+
+    /// The state, for one whole change. A panic while it was held has ended one request, and each change leaves it usable.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no daemon; [`ensure`] reads it from the daemon's standard output.
+#[derive(Debug, thiserror::Error)]
+enum MainError {
+    #[error(transparent)]
+    Paths(#[from] crate::paths::PathsError),
+    #[error("cannot {what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+    #[error("{0}")]
+    Fabric(#[from] netloom_runtime::fabric::FabricError),
+    #[error("{0}")]
+    Host(#[from] host::HostError),
+    #[error("{}", .0.message)]
+    Restore(error::Error),
+    #[error("{0}")]
+    Channel(#[from] netloom_runtime::channel::ChannelError),
+}
+
+impl MainError {
+    fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// `netloom __daemon`: the first one detaches and starts the second, which stays until nothing runs and nobody asks.
+pub fn main(root: &Path) -> ExitCode {
+    let paths = Paths::at(root);
+    let result = if env::var_os(start::DETACHED).is_some() { run(&paths) } else { detach(&paths) };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the daemon ends");
+            // Nobody may be listening any more.
+            io::Write::write_all(&mut io::stdout(), format!("{error}\n").as_bytes()).ok();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Leaves the caller's session and has a child that is nobody's once we end.
+fn detach(paths: &Paths) -> Result<(), MainError> {
+    setsid().map_err(|errno| MainError::io("leave the session")(errno.into()))?;
+    let spawned = start::command(&paths.root).env(start::DETACHED, "1").spawn();
+    spawned.map(drop).map_err(MainError::io("start the daemon"))
+}
+
+fn run(paths: &Paths) -> Result<(), MainError> {
+    umask(Mode::from_bits_truncate(0o077));
+    paths.make_root()?;
+    let Some(_life) = live(paths)? else { return say(start::READY) };
+    log::start(&paths.log()).map_err(MainError::io("open the log"))?;
+    if let Err(error) = host::raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    // Before any thread is there: a thread has the capabilities of the one that made it.
+    host::drop_capabilities()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MainError::io("start the runtime"))?;
+    runtime.block_on(serve_instance(paths))
+}
+
+/// The lock that says that this process is the daemon; `None` if another one is.
+fn live(paths: &Paths) -> Result<Option<Flock<std::fs::File>>, MainError> {
+    let failed = MainError::io("lock daemon.pid");
+    let file = start::open_lock(&paths.life_lock()).map_err(&failed)?;
+    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => return Ok(None),
+        Err((_, errno)) => return Err(failed(errno.into())),
+    };
+    lock.set_len(0).and_then(|()| io::Write::write_all(&mut *lock, format!("{}\n", std::process::id()).as_bytes())).map_err(failed)?;
+    Ok(Some(lock))
+}
+
+/// Tells whoever started us, and lets go of the pipe.
+fn say(word: &str) -> Result<(), MainError> {
+    let null = std::fs::File::options().write(true).open("/dev/null").map_err(MainError::io("open /dev/null"))?;
+    let mut stdout = io::stdout();
+    // A caller that was killed meanwhile is no reason to end.
+    io::Write::write_all(&mut stdout, word.as_bytes()).and_then(|()| io::Write::flush(&mut stdout)).ok();
+    dup2_stdout(&null).map_err(|errno| MainError::io("leave the pipe")(errno.into()))
+}
+
+async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = NonZeroUsize::new(cores.min(WORKERS_MAX)).unwrap_or(NonZeroUsize::MIN);
+    let fabric = Fabric::start(workers)?;
+    let launcher = supervisors::Processes::new(&paths.root, geteuid().is_root());
+    let daemon = Arc::new(Daemon::new(paths.clone(), Box::new(fabric), Box::new(launcher), workers.get()));
+    let routes = host::routes().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "subnets are chosen without a look at the host's routes");
+        Vec::new()
+    });
+    daemon.restore(&routes).map_err(MainError::Restore)?;
+    resolvers::follow(&daemon);
+    tracing::info!(pid = std::process::id(), root = %paths.root.display(), workers, "the daemon starts");
+    serve::until_idle(&daemon, || say(start::READY)).await?;
+    tracing::info!("the daemon ends: nothing runs and nobody asks");
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The names of each network, as its gateway answers them: whole tables, made anew at every change.
+
+use std::net::IpAddr;
+
+use netloom_runtime::fabric::Names;
+
+use super::{Daemon, state::State};
+
+impl Daemon {
+    /// Tells the data plane who is on `networks` now.
+    pub(crate) fn refresh_names(&self, state: &State, networks: &[String]) {
+        for name in networks {
+            let Some(network) = state.networks.get(name) else { continue };
+            if let Err(error) = self.plane.set_names(network.plane, names_on(state, name)) {
+                tracing::error!(network = name, %error, "names were not told");
+            }
+        }
+    }
+
+    /// Tells the data plane which networks' names a container may ask for, on each of its ports.
+    pub(crate) fn refresh_asks(&self, state: &State, id: &str) {
+        let Some(container) = state.containers.get(id) else { return };
+        let asks = state.asks(container);
+        for port in &container.ports {
+            let Some(network) = state.networks.get(&port.attachment.network) else { continue };
+            if let Err(error) = self.plane.set_asks(network.plane, port.port, asks.clone()) {
+                tracing::error!(id, %error, "a port may ask for the wrong networks' names");
+            }
+        }
+    }
+}
+
+/// The names on one network, each container's own before its aliases.
+fn names_on(state: &State, network: &str) -> Names {
+    let mut hosts: Vec<(String, Vec<IpAddr>)> = Vec::new();
+    let mut place = std::collections::HashMap::new();
+    for container in state.containers.values() {
+        let Some(port) = container.port_on(network) else { continue };
+        let address = IpAddr::V4(port.attachment.ip);
+        for name in container.names_on(network) {
+            let name = name.to_ascii_lowercase();
+            let index = *place.entry(name.clone()).or_insert_with(|| {
+                hosts.push((name, Vec::new()));
+                hosts.len() - 1
+            });
+            if let Some((_, addresses)) = hosts.get_mut(index)
+                && !addresses.contains(&address)
+            {
+                addresses.push(address);
+            }
+        }
+    }
+    Names { hosts }
+}

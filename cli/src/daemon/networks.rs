@@ -1,0 +1,237 @@
+//! Making, changing and removing networks.
+
+use std::collections::BTreeMap;
+
+use ipnet::{IpNet, Ipv4Net};
+use netloom_switch::{
+    ipam::{self, Pool},
+    subnet,
+};
+
+use super::{
+    Daemon,
+    create::new_id,
+    error::{Error, Result},
+    events::now,
+    lookup::{check_name, no_such},
+    network::{BRIDGE, Leases, MTU, MTU_RANGE, Network, NetworkRecord, Options, file_of, unknown_key},
+    state::State,
+    store,
+};
+use crate::api::{self, CreateNetwork, GatewayChoice, NetworkMember, Settings};
+
+/// The version of a network's file.
+const RECORD_VERSION: u32 = 1;
+
+/// Names that mean something else where a network's name stands.
+const RESERVED: [&str; 4] = [BRIDGE, "host", "none", "container"];
+
+impl Daemon {
+    /// `network create`. `routes` are the host's, which a subnet of our choice avoids.
+    pub(crate) fn create_network(&self, request: CreateNetwork, routes: &[IpNet]) -> Result<api::Network> {
+        let mut state = self.state();
+        check_name("network", &request.name)?;
+        if RESERVED.contains(&request.name.as_str()) {
+            return Err(Error::conflict(format!("the network name `{}` is reserved", request.name)));
+        }
+        if state.networks.contains_key(&request.name) {
+            return Err(Error::conflict(format!("there is a network `{}` already", request.name)));
+        }
+        let record = new_record(&state, request, routes)?;
+        let name = record.name.clone();
+        let leases = Leases { pool: record.empty_pool()?, notes: BTreeMap::new() };
+        let network = self.add_network(&mut state, record, leases)?;
+        let kept = network.keep(&self.paths.networks());
+        if let Err(error) = kept {
+            self.drop_network(&mut state, &name)?;
+            return Err(error);
+        }
+        let network = state.network(&name)?;
+        self.events.tell("network", "create", &network.record.id, &name, &[("subnet", network.record.subnet.to_string())]);
+        Ok(view(&state, network))
+    }
+
+    /// Puts a network on the data plane.
+    pub(crate) fn add_network<'a>(&self, state: &'a mut State, record: NetworkRecord, leases: Leases) -> Result<&'a Network> {
+        let plane = self.plane.add_network(record.config())?;
+        let name = record.name.clone();
+        state.networks.insert(name.clone(), Network { record, plane, leases });
+        state.network(&name)
+    }
+
+    /// The network that always exists, with a subnet that overlaps nothing.
+    pub(crate) fn bridge_record(state: &State, routes: &[IpNet]) -> Result<NetworkRecord> {
+        new_record(state, CreateNetwork { name: BRIDGE.to_owned(), ..CreateNetwork::default() }, routes)
+    }
+
+    pub(crate) fn list_networks(&self) -> Vec<api::Network> {
+        let state = self.state();
+        state.networks.values().map(|network| view(&state, network)).collect()
+    }
+
+    pub(crate) fn inspect_network(&self, name: &str) -> Result<api::Network> {
+        let state = self.state();
+        find(&state, name).map(|network| view(&state, network))
+    }
+
+    pub(crate) fn remove_network(&self, name: &str) -> Result<()> {
+        let mut state = self.state();
+        let name = find(&state, name)?.record.name.clone();
+        if name == BRIDGE {
+            return Err(Error::conflict("the network `bridge` always exists"));
+        }
+        let members: Vec<_> = members(&state, &name).collect();
+        if !members.is_empty() {
+            return Err(Error::conflict(format!("network `{name}` is in use by {}", members.join(", ")))
+                .hint("stop these containers, or take them off it: netloom network disconnect"));
+        }
+        let id = state.network(&name)?.record.id.clone();
+        self.drop_network(&mut state, &name)?;
+        self.events.tell("network", "destroy", &id, &name, &[]);
+        Ok(())
+    }
+
+    pub(crate) fn prune_networks(&self) -> Vec<String> {
+        let unused: Vec<_> = {
+            let state = self.state();
+            // One that a stopped container asks for is in use, too.
+            let wanted = |name: &str| state.containers.values().any(|container| container.is_on(name));
+            state.networks.keys().filter(|name| *name != BRIDGE && !wanted(name)).cloned().collect()
+        };
+        unused.into_iter().filter(|name| self.remove_network(name).is_ok()).collect()
+    }
+
+    /// `network set`: all of the settings or none.
+    pub(crate) fn set_network(&self, name: &str, settings: &Settings) -> Result<api::Network> {
+        let mut state = self.state();
+        let name = find(&state, name)?.record.name.clone();
+        let network = state.network_mut(&name)?;
+        let options = network.record.options.with(settings)?;
+        let before = std::mem::replace(&mut network.record.options, options);
+        let told = self.plane.configure(network.plane, network.record.config()).map_err(Error::from);
+        if let Err(error) = told.and_then(|()| network.keep(&self.paths.networks())) {
+            network.record.options = before;
+            return Err(error);
+        }
+        let attributes: Vec<_> = settings.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        self.events.tell("network", "set", &network.record.id, &name, &attributes);
+        let network = state.network(&name)?;
+        Ok(view(&state, network))
+    }
+
+    fn drop_network(&self, state: &mut State, name: &str) -> Result<()> {
+        self.plane.remove_network(state.network(name)?.plane)?;
+        state.networks.remove(name);
+        store::remove_file(&file_of(&self.paths.networks(), name))?;
+        store::remove_file(&file_of(&self.paths.leases(), name)).map_err(Error::from)
+    }
+}
+
+/// A network by its name or its ID.
+fn find<'a>(state: &'a State, word: &str) -> Result<&'a Network> {
+    if let Some(network) = state.networks.get(word) {
+        return Ok(network);
+    }
+    let is_prefix = word.len() >= 4 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut found = state.networks.values().filter(|network| is_prefix && network.record.id.starts_with(word));
+    match (found.next(), found.next()) {
+        (Some(network), None) => Ok(network),
+        _ => Err(no_such("network", word, state.networks.keys().map(String::as_str))),
+    }
+}
+
+fn members<'a>(state: &'a State, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let holds = move |lease: &netloom_runtime::spec::Attachment| lease.network == name;
+    state.containers.values().filter(move |container| container.leases.iter().any(holds)).map(|container| container.name())
+}
+
+fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet]) -> Result<NetworkRecord> {
+    let chosen = request.subnet.is_none();
+    let subnet = match request.subnet {
+        Some(subnet) => check_subnet(subnet)?,
+        None => choose(state, routes)?,
+    };
+    let gateway = match request.gateway {
+        GatewayChoice::First => ipam::GatewayChoice::First,
+        GatewayChoice::None => ipam::GatewayChoice::None,
+        GatewayChoice::Address(address) => ipam::GatewayChoice::At(address),
+    };
+    let pool = Pool::new(subnet, gateway, request.ip_range).map_err(|error| Error::invalid(error.to_string()))?;
+    let mtu = request.mtu.unwrap_or(MTU);
+    if !MTU_RANGE.contains(&mtu) {
+        return Err(Error::invalid(format!("{mtu} is no MTU")).hint(format!("from {} to {}", MTU_RANGE.start(), MTU_RANGE.end())));
+    }
+    Ok(NetworkRecord {
+        version: RECORD_VERSION,
+        id: new_id()?,
+        name: request.name,
+        subnet,
+        chosen,
+        gateway: pool.gateway(),
+        ip_range: request.ip_range.map(|range| range.trunc()),
+        internal: request.internal,
+        isolated: request.isolated,
+        mtu,
+        host_loopback: request.host_loopback,
+        labels: request.labels,
+        options: Options::default().with(&request.options)?,
+        created: now(),
+    })
+}
+
+fn check_subnet(subnet: Ipv4Net) -> Result<Ipv4Net> {
+    let network = subnet.network();
+    if network.is_loopback() || network.is_multicast() || network.is_broadcast() || network.is_unspecified() || subnet.prefix_len() < 4 {
+        return Err(Error::invalid(format!("{subnet} cannot be the subnet of a network")).hint("for example 10.20.0.0/24"));
+    }
+    if subnet != subnet.trunc() {
+        return Err(Error::invalid(format!("{subnet} has bits beyond its prefix")).hint(format!("is it {}?", subnet.trunc())));
+    }
+    Ok(subnet)
+}
+
+fn choose(state: &State, routes: &[IpNet]) -> Result<Ipv4Net> {
+    let of_host = routes.iter().filter_map(|route| if let IpNet::V4(net) = route { Some(*net) } else { None });
+    let taken: Vec<_> = of_host.chain(state.networks.values().map(|network| network.record.subnet)).collect();
+    subnet::choose(&taken)
+        .ok_or_else(|| Error::conflict("no subnet is free: the host has routes to all of them").hint("name one with --subnet"))
+}
+
+/// As `network inspect` shows it.
+fn view(state: &State, network: &Network) -> api::Network {
+    let record = &network.record;
+    let member = |container: &super::container::Container| {
+        let port = container.port_on(&record.name)?;
+        let member = NetworkMember {
+            name: container.record.name.clone(),
+            ip_address: port.attachment.ip,
+            mac_address: port.attachment.mac,
+            port_id: port.port.0,
+        };
+        Some((container.record.id.clone(), member))
+    };
+    api::Network {
+        name: record.name.clone(),
+        id: record.id.clone(),
+        subnet: record.subnet.to_string(),
+        gateway: record.gateway,
+        ip_range: record.ip_range,
+        internal: record.internal,
+        isolated: record.isolated,
+        mtu: record.mtu,
+        backend: "tap".to_owned(),
+        host_loopback: record.host_loopback,
+        options: record.options.view(),
+        labels: record.labels.clone(),
+        created: record.created.clone(),
+        containers: state.containers.values().filter_map(member).collect(),
+    }
+}
+
+/// `network port set`: there is nothing of a port to set yet but what its network says.
+pub(crate) fn check_port_settings(settings: &Settings) -> Result<()> {
+    match settings.keys().next() {
+        Some(key) => Err(unknown_key("a port", key, &[])),
+        None => Err(Error::invalid("no setting was given")),
+    }
+}

@@ -1,0 +1,85 @@
+//! Host ports of containers, changed while they run.
+
+use std::time::Duration;
+
+use netloom_runtime::{
+    protocol::Request,
+    spec::{NetworkMode, Publication},
+};
+
+use super::{
+    Daemon,
+    checks::check_publications,
+    connect::publishes,
+    container::Container,
+    error::{Error, Result},
+};
+use crate::api::PortBinding;
+
+/// How long a supervisor may take to open or close host sockets.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Daemon {
+    /// Publishes more ports; those that were published before a failure stay.
+    pub(crate) async fn publish(&self, word: &str, publications: Vec<Publication>) -> Result<Vec<PortBinding>> {
+        let (id, runs) = {
+            let state = self.state();
+            let container = state.find(word)?;
+            let networks = container.networks_wanted();
+            let open = networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)));
+            if container.record.spec.network.mode != NetworkMode::Bridge || !open {
+                return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name())));
+            }
+            check_publications(&state, &publications, None)?;
+            (container.record.id.clone(), container.runs())
+        };
+        for publication in publications {
+            if runs {
+                self.request(&id, Request::Publish { publication: publication.clone() }, PATIENCE).await?;
+            }
+            let mut state = self.state();
+            let container = state.by_id_mut(&id)?;
+            container.record.spec.network.publish.push(publication);
+            self.write_record(container)?;
+        }
+        Ok(self.state().by_id(&id)?.bindings())
+    }
+
+    /// Takes publications back, each named as it was made or by the host port it got.
+    pub(crate) async fn unpublish(&self, word: &str, publications: Vec<Publication>) -> Result<Vec<PortBinding>> {
+        let (id, runs, found) = {
+            let state = self.state();
+            let container = state.find(word)?;
+            let found = publications.iter().map(|publication| published(container, publication)).collect::<Result<Vec<_>>>()?;
+            (container.record.id.clone(), container.runs(), found)
+        };
+        for publication in found {
+            if runs {
+                self.request(&id, Request::Unpublish { publication: publication.clone() }, PATIENCE).await?;
+            }
+            let mut state = self.state();
+            self.unlisten(&mut state, &id, |other| *other == publication);
+            let container = state.by_id_mut(&id)?;
+            container.record.spec.network.publish.retain(|other| *other != publication);
+            self.write_record(container)?;
+        }
+        Ok(self.state().by_id(&id)?.bindings())
+    }
+}
+
+/// The publication that `wanted` names.
+fn published(container: &Container, wanted: &Publication) -> Result<Publication> {
+    let as_made = container.record.spec.network.publish.iter().find(|known| *known == wanted);
+    let as_bound = || {
+        let same = container.listeners.iter().map(|listening| &listening.listener).find(|listener| {
+            let same_port = (listener.host_port, listener.container_port, listener.protocol)
+                == (wanted.host_port, wanted.container_port, wanted.protocol);
+            same_port && wanted.host_ip.is_none_or(|ip| ip == listener.host_ip)
+        });
+        same.map(|listener| &listener.publication)
+    };
+    as_made.or_else(as_bound).cloned().ok_or_else(|| {
+        Error::missing(format!("container `{}` does not publish port {}", container.name(), wanted.container_port))
+            .hint(format!("see `netloom port {}`", container.name()))
+    })
+}

@@ -1,0 +1,214 @@
+//! The connections to supervisors: hello, then messages both ways until the supervisor is gone.
+//!
+//! A message to a supervisor never waits: a supervisor that has not read dozens of them is hung, and the request fails.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use netloom_runtime::{
+    channel::{AsyncChannel, Channel, ChannelError, Listener},
+    protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
+};
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    Daemon,
+    container::Link,
+    error::{Error, Result},
+    lifecycle::Hello,
+    plane::Launcher,
+};
+
+/// How long a connection may be silent before it says hello.
+const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The sending side of a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire(Arc<AsyncChannel>);
+
+impl Wire {
+    pub(crate) fn new(channel: Channel) -> Result<Self> {
+        let failed = |error| Error::internal(format!("a supervisor's connection: {error}"));
+        channel.into_async().map(|channel| Self(Arc::new(channel))).map_err(failed)
+    }
+
+    pub(crate) fn send(&self, message: &ToSupervisor, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        self.0.send(message, fds).map_err(|error| {
+            let what = if error.would_block() { "does not read what it is told".to_owned() } else { format!("is gone: {error}") };
+            Error::failed(format!("the supervisor {what}"))
+        })
+    }
+
+    async fn receive(&self) -> std::result::Result<Option<(ToDaemon, Vec<OwnedFd>)>, ChannelError> {
+        self.0.receive().await
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Link {
+    pub(crate) fn new(wire: Wire) -> Self {
+        Self { wire, next_request: 1, pending: std::collections::HashMap::new() }
+    }
+
+    /// Sends a request; its answer comes through the receiver.
+    pub(crate) fn request(&mut self, what: Request) -> Result<oneshot::Receiver<Option<Failure>>> {
+        let request: RequestId = self.next_request;
+        self.wire.send(&ToSupervisor::Request { request, what }, &[])?;
+        self.next_request += 1;
+        let (sender, receiver) = oneshot::channel();
+        self.pending.insert(request, sender);
+        Ok(receiver)
+    }
+}
+
+/// Takes connections for as long as the daemon lives.
+pub(crate) async fn accept(daemon: &Arc<Daemon>, listener: &Listener) {
+    loop {
+        match listener.accept().await {
+            Ok(channel) => {
+                tokio::spawn(serve(Arc::clone(daemon), channel));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a supervisor could not be accepted");
+                // Out of descriptors, most likely: not at once again.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// One supervisor, from hello to its end.
+pub(crate) async fn serve(daemon: Arc<Daemon>, channel: Channel) {
+    let wire = match Wire::new(channel) {
+        Ok(wire) => wire,
+        Err(error) => return tracing::warn!(error = error.message, "a supervisor is not served"),
+    };
+    let id = match greet(&daemon, &wire).await {
+        Ok(Some(id)) => id,
+        Ok(None) => return,
+        Err(error) => {
+            tracing::warn!(error = error.message, "a supervisor is refused");
+            wire.send(&ToSupervisor::Refused { failure: error.into_failure() }, &[]).ok();
+            return;
+        }
+    };
+    loop {
+        match wire.receive().await {
+            Ok(Some((message, fds))) => daemon.hear(&id, &wire, message, fds),
+            Ok(None) => break,
+            Err(error) => {
+                tracing::error!(id, %error, "a supervisor's connection is given up");
+                break;
+            }
+        }
+    }
+    daemon.supervisor_gone(&id, &wire);
+}
+
+/// Hello and welcome. `None`: there was no hello.
+async fn greet(daemon: &Arc<Daemon>, wire: &Wire) -> Result<Option<String>> {
+    let first = timeout(HELLO_PATIENCE, wire.receive()).await.map_err(|_| Error::timed_out("no hello"))?;
+    let Some((message, mut fds)) = first.map_err(|error| Error::invalid(error.to_string()))? else { return Ok(None) };
+    let ToDaemon::Hello { version, container, state, userns, ports, listeners } = message else {
+        return Err(Error::invalid("the first word was not hello"));
+    };
+    if version > VERSION {
+        return Err(Error::invalid(format!("the supervisor speaks protocol {version}, the daemon {VERSION}"))
+            .hint("the daemon is older than the command; end it, and the next command starts the newer one"));
+    }
+    if fds.len() != usize::from(userns) + ports.len() + listeners.len() {
+        return Err(Error::invalid("hello came with the wrong number of descriptors"));
+    }
+    let namespace = userns.then(|| fds.remove(0));
+    daemon.take_user_namespace(namespace).await;
+    daemon.hello(wire, Hello { container: container.clone(), state, ports, listeners, fds })?;
+    let namespace = if userns { None } else { daemon.user_namespace().await? };
+    let welcome = ToSupervisor::Welcome { version: VERSION, userns: namespace.is_some() };
+    let fds: Vec<_> = namespace.iter().map(AsFd::as_fd).collect();
+    if let Err(error) = wire.send(&welcome, &fds) {
+        daemon.supervisor_gone(&container, wire);
+        return Err(error);
+    }
+    Ok(Some(container))
+}
+
+impl Daemon {
+    /// Keeps the namespace that a supervisor brought, if there is none yet.
+    async fn take_user_namespace(&self, brought: Option<OwnedFd>) {
+        if let Some(namespace) = brought {
+            self.user_namespace.lock().await.get_or_insert(namespace);
+        }
+    }
+
+    /// The namespace for a supervisor that has none. It is made only after every supervisor that could bring one has come back.
+    async fn user_namespace(&self) -> Result<Option<OwnedFd>> {
+        let failed = |error: io::Error| Error::failed(format!("cannot share the user namespace: {error}"));
+        // The sender lives as long as the daemon.
+        self.settled.subscribe().wait_for(|settled| *settled).await.ok();
+        let mut namespace = self.user_namespace.lock().await;
+        if namespace.is_none() {
+            *namespace = self.launcher.user_namespace()?;
+        }
+        namespace.as_ref().map(|namespace| namespace.try_clone().map_err(failed)).transpose()
+    }
+
+    /// Sends a request to the supervisor of container `id` and waits for its answer, at most `patience`.
+    pub(crate) async fn request(&self, id: &str, what: Request, patience: Duration) -> Result<()> {
+        let receiver = {
+            let mut state = self.state();
+            let container = state.by_id_mut(id)?;
+            let name = container.record.name.clone();
+            let link = container.link.as_mut().ok_or_else(|| Error::conflict(format!("container `{name}` is not running")))?;
+            link.request(what)?
+        };
+        match timeout(patience, receiver).await {
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(failure))) => Err(failure.into()),
+            Ok(Err(_)) => Err(Error::failed("the supervisor ended before it answered")),
+            Err(_) => Err(Error::timed_out(format!("the supervisor did not answer within {} s", patience.as_secs()))
+                .hint("it may be stopped or hung; `netloom rm -f` ends it")),
+        }
+    }
+}
+
+/// [`Launcher`] with real processes.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    root: PathBuf,
+    is_root: bool,
+}
+
+impl Processes {
+    pub(crate) fn new(root: &Path, is_root: bool) -> Self {
+        Self { root: root.to_owned(), is_root }
+    }
+}
+
+impl Launcher for Processes {
+    fn supervisor(&self, id: &str) -> Result<()> {
+        let failed = |error: io::Error| Error::failed(format!("cannot start a supervisor: {error}"));
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("netloom").arg("--root").arg(&self.root).arg("__supervisor").arg(id);
+        let child = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        child.map(drop).map_err(failed)
+    }
+
+    fn user_namespace(&self) -> Result<Option<OwnedFd>> {
+        if self.is_root {
+            return Ok(None);
+        }
+        Err(Error::failed("this version makes no user namespaces"))
+    }
+}
