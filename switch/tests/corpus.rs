@@ -13,7 +13,10 @@ use netloom_switch::{
     vnet::encode,
 };
 
-const TARGETS: &[(&str, fn(&[u8]))] = &[("parse", fuzz::parse), ("vnet", fuzz::vnet), ("gso", fuzz::gso), ("handle_ops", fuzz::handle_ops)];
+type Target = (&'static str, fn(&[u8]));
+
+const TARGETS: &[Target] =
+    &[("parse", fuzz::parse), ("vnet", fuzz::vnet), ("gso", fuzz::gso), ("handle_ops", fuzz::handle_ops), ("gateway", fuzz::gateway)];
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target)
@@ -54,6 +57,35 @@ fn scripts() -> Vec<(&'static str, Vec<[u8; Op::LEN]>)> {
     ]
 }
 
+/// Scripts for the gateway: what each byte means stands in `gateway/testkit/script.rs`.
+fn gateway_scripts() -> Vec<(&'static str, Vec<u8>)> {
+    let [syn, ack, fin, rst] = [2, 0x10, 0x11, 4];
+    let segment = |flags: u8, payload: u8| vec![2, if payload > 0 { 0x20 } else { 0 }, flags, 5, 0, 0, 0, payload, 0xff, 0xff];
+    let (connected, wait) = (vec![6, 0, 0, 0, 0], |power: u8| vec![7, power]);
+    let (data, host_fin) = (vec![6, 2, 0, 0xff, 0xff], vec![6, 3, 0, 0, 0]);
+    let open = [segment(syn, 0), connected.clone(), segment(ack, 0)].concat();
+    let query = |name: &[u8]| [&[5, 12 + name.len() as u8 + 4, 0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], name, &[0, 1, 0, 1]].concat();
+    let forward = query(b"\x07example\x03com\0");
+    vec![
+        (
+            "tcp-both-ways",
+            [open.clone(), segment(0x18, 200), data.clone(), segment(ack, 0), segment(fin, 0), host_fin.clone(), segment(ack, 0)].concat(),
+        ),
+        ("tcp-refused", [segment(syn, 0), vec![6, 5, 0, 0, 0]].concat()),
+        ("tcp-reset", [open.clone(), segment(rst, 0)].concat()),
+        ("tcp-broken-outside", [open.clone(), vec![6, 5, 1, 0, 0]].concat()),
+        ("tcp-retransmit-and-idle", [open, vec![6, 2, 0, 1, 0], wait(20), wait(22), wait(35)].concat()),
+        ("accepted", [vec![8, 5, 0xc0, 0, 1], vec![2, 0x10, 0x12, 5, 0, 0, 0, 0, 0xff, 0xff], data.clone(), host_fin.clone()].concat()),
+        ("udp-errors-and-fragments", vec![4, 1, 5, 9, 3, 1, 2, 3, 9, 5, 0, 0, 0, 0, 9, 5, 3, 0, 0x20, 0, 7, 30]),
+        ("uso", vec![4, 1, 5, 200, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("dns-here", query(b"\x03web\0")),
+        ("dns-answered", [forward.clone(), vec![9, 5, 1, 0, 0, 0]].concat()),
+        ("dns-silence", [forward, wait(21), wait(21)].concat()),
+        ("dns-compression-loop", query(&[0xc0, 0x0c])),
+        ("arp-and-junk", vec![0, 1, 8, 0, 1, 8, 0, 6, 4, 0, 1, 0, 0, 4, 0x45, 0, 0, 9, 1, 0, 1, 3, 8, 0, 0]),
+    ]
+}
+
 fn bless() {
     for (target, _) in TARGETS {
         fs::create_dir_all(corpus(target)).unwrap();
@@ -67,6 +99,9 @@ fn bless() {
     }
     for (name, script) in scripts() {
         fs::write(corpus("handle_ops").join(name), script.concat()).unwrap();
+    }
+    for (name, script) in gateway_scripts() {
+        fs::write(corpus("gateway").join(name), script).unwrap();
     }
 }
 

@@ -8,22 +8,25 @@ use crate::Mac;
 const MOST: usize = 64;
 
 #[derive(Debug, Default)]
-pub(super) struct Neighbours(HashMap<Ipv4Addr, Mac>);
+pub(super) struct Neighbours {
+    known: HashMap<Ipv4Addr, Mac>,
+    /// What was learned last; most frames say the same again.
+    last: Option<(Ipv4Addr, Mac)>,
+}
 
 impl Neighbours {
     /// Takes the word of the IPAM, or of a frame whose source was checked.
     pub(super) fn learn(&mut self, ip: Ipv4Addr, mac: Mac) {
-        if mac.is_group() || mac.is_zero() {
+        if mac.is_group() || mac.is_zero() || self.last == Some((ip, mac)) {
             return;
         }
-        if let Some(known) = self.0.get_mut(&ip) {
-            *known = mac;
-        } else if self.0.len() < MOST {
-            self.0.insert(ip, mac);
+        if self.known.len() < MOST || self.known.contains_key(&ip) {
+            self.known.insert(ip, mac);
+            self.last = Some((ip, mac));
         }
     }
 
     pub(super) fn mac(&self, ip: Ipv4Addr) -> Option<Mac> {
-        self.0.get(&ip).copied()
+        self.known.get(&ip).copied()
     }
 }

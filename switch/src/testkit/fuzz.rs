@@ -78,3 +78,8 @@ pub fn handle_ops(bytes: &[u8]) {
         model.step(&op);
     }
 }
+
+/// A script for a gateway: hostile frames, a hostile world, a clock that leaps.
+pub fn gateway(bytes: &[u8]) {
+    crate::gateway::testkit::script::run(bytes);
+}

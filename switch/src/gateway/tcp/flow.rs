@@ -222,10 +222,11 @@ impl TcpFlow {
         self.sockets.get_mut(self.handle)
     }
 
-    /// A RST leaves no trace in smoltcp but the state it leads to.
+    /// A RST leaves no trace in smoltcp but the state it leads to. A socket that listens still, or again, has met a SYN that it
+    /// cannot read or a RST that took the SYN back.
     fn notice_reset(&mut self, before: State) {
-        let ended = matches!(before, State::Closed | State::Listen | State::LastAck | State::TimeWait);
-        if !ended && matches!(self.state(), State::Closed | State::Listen) {
+        let was_over = matches!(before, State::Closed | State::LastAck | State::TimeWait);
+        if self.state() == State::Listen || (self.state() == State::Closed && !was_over) {
             self.gone = Some(Gone::Inside);
         }
     }

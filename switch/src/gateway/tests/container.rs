@@ -82,6 +82,13 @@ impl Device for Link {
 /// What happens to a frame on the link.
 pub(super) type Mischief = Box<dyn FnMut(u64) -> bool>;
 
+/// A frame on the link.
+struct Travelling {
+    outward: bool,
+    bytes: Vec<u8>,
+    offload: Offload,
+}
+
 /// A container, its gateway and the world, on one clock.
 pub(super) struct Lab {
     pub(super) gateway: Gateway,
@@ -92,6 +99,9 @@ pub(super) struct Lab {
     link: Link,
     /// Called with the number of each frame, either way; true loses it.
     pub(super) lose: Mischief,
+    /// Every so many frames, either way, one is overtaken by the next.
+    pub(super) overtake: Option<u64>,
+    overtaken: Option<Travelling>,
     frames: u64,
     /// The longest frame from the gateway.
     pub(super) longest: usize,
@@ -117,6 +127,8 @@ impl Lab {
             sockets: SocketSet::new(Vec::new()),
             link,
             lose: Box::new(|_| false),
+            overtake: None,
+            overtaken: None,
             frames: 0,
             longest: 0,
             drops: Vec::new(),
@@ -163,10 +175,7 @@ impl Lab {
         let mut busy = false;
         while let Some((bytes, offload)) = self.link.sent.pop_front() {
             busy = true;
-            self.frames += 1;
-            if !(self.lose)(self.frames) {
-                self.send(&bytes, offload);
-            }
+            self.travel(Travelling { outward: true, bytes, offload });
         }
         for (socket, what) in self.world.notices() {
             busy = true;
@@ -177,12 +186,36 @@ impl Lab {
         }
         while let Some((bytes, offload)) = self.world.emitted.pop_front() {
             busy = true;
-            self.frames += 1;
-            if !(self.lose)(self.frames) {
-                self.arrive(bytes, offload);
-            }
+            self.travel(Travelling { outward: false, bytes, offload });
+        }
+        if !busy && let Some(late) = self.overtaken.take() {
+            self.deliver(late);
+            return true;
         }
         busy
+    }
+
+    /// A frame passes the link, where it may be lost or overtaken.
+    fn travel(&mut self, frame: Travelling) {
+        self.frames += 1;
+        if (self.lose)(self.frames) {
+            return;
+        }
+        if self.overtaken.is_none() && self.overtake.is_some_and(|every| self.frames.is_multiple_of(every)) {
+            self.overtaken = Some(frame);
+            return;
+        }
+        self.deliver(frame);
+        if let Some(late) = self.overtaken.take() {
+            self.deliver(late);
+        }
+    }
+
+    fn deliver(&mut self, frame: Travelling) {
+        match frame.outward {
+            true => self.send(&frame.bytes, frame.offload),
+            false => self.arrive(frame.bytes, frame.offload),
+        }
     }
 
     /// A frame of the container's reaches the gateway.

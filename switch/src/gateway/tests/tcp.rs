@@ -100,38 +100,42 @@ fn the_newest_syn_waits_and_no_second_socket_is_opened() {
 fn ten_megabytes_go_both_ways_unharmed() {
     for superframes in [true, false] {
         let (mut lab, handle) = connected(config(), superframes);
-        let data = pattern(10_000_000);
-        lab.host().inbox.extend(&data);
-        let (mut sent, mut received) = (0, Vec::new());
-        lab.run_until(|lab| {
-            if lab.socket(handle).can_send() {
-                sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
-            }
-            drain(lab, handle, &mut received);
-            received.len() == data.len() && lab.host().outbox.len() == data.len()
-        });
-        assert!(received == data && lab.host().outbox == data, "superframes: {superframes}");
+        exchange(&mut lab, handle, 10_000_000);
         assert!(lab.longest > 60_000, "the gateway sends superframes");
         assert!(lab.drops.is_empty());
     }
+}
+
+/// Sends as much both ways and looks at what arrives.
+fn exchange(lab: &mut Lab, handle: smoltcp::iface::SocketHandle, len: usize) {
+    let data = pattern(len);
+    lab.host().inbox.extend(&data);
+    let (mut sent, mut received) = (0, Vec::new());
+    lab.run_until(|lab| {
+        if lab.socket(handle).can_send() {
+            sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
+        }
+        drain(lab, handle, &mut received);
+        received.len() == data.len() && lab.host().outbox.len() == data.len()
+    });
+    assert!(received == data && lab.host().outbox == data);
 }
 
 #[test]
 fn lost_frames_are_sent_again() {
     for superframes in [true, false] {
         let (mut lab, handle) = connected(config(), superframes);
-        let data = pattern(400_000);
-        lab.host().inbox.extend(&data);
         lab.lose = Box::new(|frame| frame.is_multiple_of(7));
-        let (mut sent, mut received) = (0, Vec::new());
-        lab.run_until(|lab| {
-            if lab.socket(handle).can_send() {
-                sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
-            }
-            drain(lab, handle, &mut received);
-            received.len() == data.len() && lab.host().outbox.len() == data.len()
-        });
-        assert!(received == data && lab.host().outbox == data, "superframes: {superframes}");
+        exchange(&mut lab, handle, 400_000);
+    }
+}
+
+#[test]
+fn frames_that_overtake_each_other_are_put_in_order() {
+    for superframes in [true, false] {
+        let (mut lab, handle) = connected(config(), superframes);
+        lab.overtake = Some(3);
+        exchange(&mut lab, handle, 1_000_000);
     }
 }
 

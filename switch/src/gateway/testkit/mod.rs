@@ -1,5 +1,11 @@
 //! A fake outside world and a fake container, for tests and fuzzing of the gateway: nothing here touches a socket or a clock.
 
+#[cfg_attr(
+    not(test),
+    expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failed expectation of a test panics")
+)]
+pub mod script;
+
 use std::{
     collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
