@@ -9,6 +9,7 @@ pub mod fabric;
 pub mod host;
 pub mod protocol;
 pub mod socket_path;
+pub mod sockets;
 pub mod spec;
 #[expect(unsafe_code, reason = "the one place for system calls that no safe wrapper covers")]
 mod sys;

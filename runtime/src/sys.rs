@@ -102,6 +102,122 @@ pub(crate) mod rights {
     }
 }
 
+/// Processes, namespaces and terminals.
+pub(crate) mod process {
+    use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+    use libc::{c_int, c_uint, c_ulong};
+    use nix::{errno::Errno, unistd::Pid};
+
+    mod ioctl {
+        nix::ioctl_write_int_bad!(tiocsctty, libc::TIOCSCTTY);
+        nix::ioctl_write_ptr_bad!(tiocswinsz, libc::TIOCSWINSZ, libc::winsize);
+        nix::ioctl_write_int_bad!(tiocgptpeer, libc::TIOCGPTPEER);
+        nix::ioctl_write_ptr_bad!(tiocsptlck, libc::TIOCSPTLCK, libc::c_int);
+    }
+
+    /// Owns a descriptor that a system call has just returned, or that was inherited under a number given for it.
+    pub(crate) fn own(raw: RawFd) -> OwnedFd {
+        // SAFETY: each caller got the number from the kernel or its parent for itself alone, and drops it here.
+        unsafe { OwnedFd::from_raw_fd(raw) }
+    }
+
+    /// fork(2) of a single-threaded process: everything is usable in the child. `None` in the child.
+    pub(crate) fn fork() -> nix::Result<Option<Pid>> {
+        // SAFETY: supervisors and helpers have one thread, so no lock is held by a thread that the child lacks.
+        match unsafe { nix::unistd::fork() }? {
+            nix::unistd::ForkResult::Parent { child } => Ok(Some(child)),
+            nix::unistd::ForkResult::Child => Ok(None),
+        }
+    }
+
+    /// clone(2) with CLONE_PARENT: a child of the caller's parent, which gets its SIGCHLD. `None` in the child.
+    ///
+    /// Errors: EINVAL when the caller is PID 1 of a namespace, else clone(2)'s.
+    pub(crate) fn fork_sibling() -> nix::Result<Option<Pid>> {
+        let flags = (libc::CLONE_PARENT | libc::SIGCHLD) as c_ulong;
+        let zero: c_ulong = 0;
+        // SAFETY: without CLONE_VM and a new stack this is a fork; a helper has one thread. On s390 the stack comes first.
+        #[cfg(not(target_arch = "s390x"))]
+        let pid = unsafe { libc::syscall(libc::SYS_clone, flags, zero, zero, zero, zero) };
+        // SAFETY: as above.
+        #[cfg(target_arch = "s390x")]
+        let pid = unsafe { libc::syscall(libc::SYS_clone, zero, flags, zero, zero, zero) };
+        match Errno::result(pid)? {
+            0 => Ok(None),
+            pid => Ok(Some(Pid::from_raw(pid as libc::pid_t))),
+        }
+    }
+
+    /// Ends this process at once: nothing is flushed, no destructor runs.
+    pub(crate) fn exit(code: i32) -> ! {
+        // SAFETY: the call has no preconditions and does not return.
+        unsafe { libc::_exit(code) }
+    }
+
+    /// Closes every descriptor from `first` to `last`, both included.
+    pub(crate) fn close_range(first: RawFd, last: RawFd) -> nix::Result<()> {
+        // SAFETY: the caller is a fresh child that owns no descriptor in this range any more.
+        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first as c_uint, last as c_uint, 0 as c_uint) }).map(drop)
+    }
+
+    /// Makes `terminal` the controlling terminal of the calling session leader.
+    pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> nix::Result<()> {
+        // SAFETY: the argument is a number.
+        unsafe { ioctl::tiocsctty(terminal.as_raw_fd(), 0) }.map(drop)
+    }
+
+    /// Sets a terminal's size in character cells; its foreground process group gets SIGWINCH.
+    pub(crate) fn set_window_size(terminal: BorrowedFd<'_>, rows: u16, cols: u16) -> nix::Result<()> {
+        let size = libc::winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the kernel reads one winsize that outlives the call.
+        unsafe { ioctl::tiocswinsz(terminal.as_raw_fd(), &raw const size) }.map(drop)
+    }
+
+    /// The other end of a pseudo-terminal's master, whatever is mounted where (ioctl_tty(2), TIOCGPTPEER), close-on-exec.
+    pub(crate) fn open_peer(master: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+        let unlocked: c_int = 0;
+        // SAFETY: the kernel reads one int that outlives the call.
+        unsafe { ioctl::tiocsptlck(master.as_raw_fd(), &raw const unlocked) }?;
+        // SAFETY: the argument is a number.
+        unsafe { ioctl::tiocgptpeer(master.as_raw_fd(), libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) }.map(own)
+    }
+
+    /// A descriptor of process `pid`, readable once it has ended, close-on-exec.
+    pub(crate) fn open_pid(pid: Pid) -> nix::Result<OwnedFd> {
+        // SAFETY: the arguments are numbers.
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0 as c_uint) })?;
+        Ok(own(fd as RawFd))
+    }
+
+    /// Sends a signal to the very process that `pidfd` stands for.
+    pub(crate) fn signal(pidfd: BorrowedFd<'_>, signal: c_int) -> nix::Result<()> {
+        let no_info = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
+        Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0 as c_uint) }).map(drop)
+    }
+
+    /// Gives the caller a session keyring of its own, so that it cannot see its parent's keys.
+    pub(crate) fn new_session_keyring() -> nix::Result<()> {
+        const JOIN_SESSION_KEYRING: c_int = 1;
+        let anonymous = std::ptr::null::<libc::c_char>();
+        // SAFETY: a null name asks for an anonymous keyring.
+        Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, anonymous) }).map(drop)
+    }
+
+    /// Overwrites this process's arguments as `ps` shows them. `start..end` is where they lie (proc_pid_stat(5), fields 48 and 49).
+    pub(crate) fn overwrite_arguments(start: usize, end: usize, title: &[u8]) {
+        let Some(room) = end.checked_sub(start).filter(|room| *room > 0) else { return };
+        let len = title.len().min(room - 1);
+        // SAFETY: the kernel says that the arguments of this process lie in this range, which is writable memory of its stack; the
+        // strings in it are only read through std::env::args, which no child of a supervisor does.
+        unsafe {
+            std::ptr::write_bytes(start as *mut u8, 0, room);
+            std::ptr::copy_nonoverlapping(title.as_ptr(), start as *mut u8, len);
+        }
+    }
+}
+
 /// TUN/TAP devices (the kernel's Documentation/networking/tuntap.rst and include/uapi/linux/if_tun.h).
 pub(crate) mod tun {
     use std::{
