@@ -4,13 +4,22 @@
 //! `sys.rs`.
 #![deny(unsafe_code)]
 
+pub mod cgroup;
 pub mod channel;
 pub mod fabric;
+mod fault;
+pub mod helper;
 pub mod host;
+mod init;
+mod isolation;
+mod process;
 pub mod protocol;
+mod rootfs;
 pub mod socket_path;
 pub mod sockets;
 pub mod spec;
+pub mod supervisor;
 #[expect(unsafe_code, reason = "the one place for system calls that no safe wrapper covers")]
 mod sys;
 pub mod tap;
+pub mod userns;

@@ -102,6 +102,33 @@ pub(crate) mod rights {
     }
 }
 
+/// Mounts, where nix has no call.
+pub(crate) mod mount {
+    use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
+
+    use libc::c_uint;
+    use nix::errno::Errno;
+
+    /// mount_setattr(2): adds attributes (MOUNT_ATTR_) to the mount at `path`, and to those below it if `recursive`. What the
+    /// kernel has locked stays as it is.
+    pub(crate) fn add_attributes(path: &Path, attributes: u64, recursive: bool) -> nix::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+        let attr = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
+        let flags = if recursive { libc::AT_RECURSIVE as c_uint } else { 0 };
+        let size = size_of_val(&attr);
+        // SAFETY: the path is a C string and the attributes a whole mount_attr of the size beside it; both outlive the call.
+        let done = unsafe { libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), flags, &raw const attr, size) };
+        Errno::result(done).map(drop)
+    }
+
+    /// Sets an extended attribute of a file, not of what a link leads to (lsetxattr(2)).
+    pub(crate) fn set_attribute(path: &Path, name: &std::ffi::CStr, value: &[u8]) -> nix::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: both names are C strings, and the value is a slice of the length beside it.
+        Errno::result(unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
+    }
+}
+
 /// Processes, namespaces and terminals.
 pub(crate) mod process {
     use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -195,6 +222,19 @@ pub(crate) mod process {
         let no_info = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a null siginfo asks the kernel to fill it in as kill(2) does.
         Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0 as c_uint) }).map(drop)
+    }
+
+    /// kill(2) with any number, the real-time signals among them.
+    pub(crate) fn kill(pid: Pid, signal: c_int) -> nix::Result<()> {
+        // SAFETY: the arguments are numbers.
+        Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
+    }
+
+    /// Takes back what Rust's runtime does to SIGPIPE: it ends the process again.
+    pub(crate) fn default_sigpipe() -> nix::Result<()> {
+        use nix::sys::signal::{SigHandler, Signal, signal};
+        // SAFETY: the default action runs no code of ours.
+        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
     }
 
     /// Gives the caller a session keyring of its own, so that it cannot see its parent's keys.

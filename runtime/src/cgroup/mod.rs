@@ -1,0 +1,191 @@
+//! The control group of a container (cgroups(7)), where the system lets us have one.
+//!
+//! - The unified hierarchy: one group for each container, below our own or the nearest ancestor that has been delegated to us.
+//! - Version 1: entering a group waits for a grace period of the kernel, some 10 ms, so a group is made only for what was asked:
+//!   `memory` and `pids` for limits at the start, `freezer` at the first pause.
+//! - Neither: no limits, which is said when one is asked for; pause stops the processes by signal; usage comes from /proc.
+//!
+//! A group is removed once its last process is gone.
+
+mod hierarchy;
+mod processes;
+mod usage;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+pub use self::hierarchy::{Kind, Survey};
+pub use self::usage::{Usage, usage};
+use crate::{
+    fault::{Doing, Fault, Result},
+    spec::LimitSpec,
+};
+
+/// What the name of each of our groups begins with.
+const PREFIX: &str = "netloom-";
+/// How long a group may take to freeze.
+const FREEZE_TIME: Duration = Duration::from_secs(2);
+
+/// The groups of one container.
+#[derive(Debug, Default)]
+pub(crate) struct Cgroup {
+    /// The unified one.
+    unified: Option<PathBuf>,
+    /// Those of version 1 that processes enter at their start.
+    entered: Vec<PathBuf>,
+    freezer: Option<PathBuf>,
+    stopped: bool,
+}
+
+impl Cgroup {
+    /// Makes the groups for a start, with their limits.
+    ///
+    /// Errors: a limit that cannot be enforced here, by name.
+    pub(crate) fn create(id: &str, limits: &LimitSpec) -> Result<Self> {
+        let survey = Survey::read();
+        let mut made = Self::default();
+        let done = match survey.kind() {
+            Kind::Unified => made.create_unified(&survey, id, limits),
+            Kind::Legacy => made.create_legacy(&survey, id, limits),
+            Kind::None => refuse_limits(limits, "there are no control groups here"),
+        };
+        match done {
+            Ok(()) => Ok(made),
+            Err(fault) => {
+                made.remove();
+                Err(fault)
+            }
+        }
+    }
+
+    fn create_unified(&mut self, survey: &Survey, id: &str, limits: &LimitSpec) -> Result<()> {
+        let Some(parent) = survey.unified_parent() else {
+            return refuse_limits(limits, "no control group has been delegated to this user");
+        };
+        let group = parent.join(name(id));
+        if fs::create_dir(&group).is_err() {
+            return refuse_limits(limits, "the control group of this user cannot be divided");
+        }
+        self.unified = Some(group.clone());
+        for (option, controller, file, value) in wanted(limits, "memory.max", "pids.max") {
+            survey.enable(&parent, controller);
+            fs::write(group.join(file), value.to_string()).map_err(|error| unenforceable(option, &error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn create_legacy(&mut self, survey: &Survey, id: &str, limits: &LimitSpec) -> Result<()> {
+        for (option, controller, file, value) in wanted(limits, "memory.limit_in_bytes", "pids.max") {
+            let group = survey.legacy(controller).map(|own| own.join(name(id)));
+            let group = group.ok_or_else(|| unenforceable(option, "the controller is not mounted"))?;
+            fs::create_dir(&group).map_err(|error| unenforceable(option, &error.to_string()))?;
+            self.entered.push(group.clone());
+            fs::write(group.join(file), value.to_string()).map_err(|error| unenforceable(option, &error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// The files that a process enters the groups by.
+    pub(crate) fn entries(&self) -> Vec<PathBuf> {
+        self.unified.iter().chain(&self.entered).map(|group| group.join("cgroup.procs")).collect()
+    }
+
+    /// Stops all processes of the container; `init` is its PID 1, `namespace` the number of its PID namespace.
+    pub(crate) fn freeze(&mut self, id: &str, init: i32, namespace: u64) -> Result<()> {
+        if let Some(group) = &self.unified {
+            fs::write(group.join("cgroup.freeze"), "1").doing("freeze the container")?;
+            return wait_for(&group.join("cgroup.events"), "frozen 1");
+        }
+        if self.freezer.is_none() {
+            self.freezer = Survey::read().legacy("freezer").map(|own| own.join(name(id))).filter(|group| fs::create_dir(group).is_ok());
+        }
+        let Some(group) = &self.freezer else {
+            self.stopped = true;
+            return processes::signal_all(init, namespace, libc::SIGSTOP).doing("stop the container's processes");
+        };
+        // Processes that are being made while we look are found by looking again.
+        let procs = group.join("cgroup.procs");
+        loop {
+            let inside = fs::read_to_string(&procs).doing("freeze the container")?;
+            let inside: Vec<i32> = inside.lines().filter_map(|line| line.parse().ok()).collect();
+            let outside: Vec<_> = processes::of(init, namespace).into_iter().filter(|pid| !inside.contains(pid)).collect();
+            if outside.is_empty() {
+                break;
+            }
+            for pid in outside {
+                // One that has ended need not be frozen.
+                let _ = fs::write(&procs, pid.to_string());
+            }
+        }
+        fs::write(group.join("freezer.state"), "FROZEN").doing("freeze the container")?;
+        wait_for(&group.join("freezer.state"), "FROZEN")
+    }
+
+    /// Lets them go on.
+    pub(crate) fn thaw(&mut self, init: i32, namespace: u64) -> Result<()> {
+        if std::mem::take(&mut self.stopped) {
+            return processes::signal_all(init, namespace, libc::SIGCONT).doing("continue the container's processes");
+        }
+        if let Some(group) = &self.unified {
+            return fs::write(group.join("cgroup.freeze"), "0").doing("thaw the container");
+        }
+        match &self.freezer {
+            Some(group) => fs::write(group.join("freezer.state"), "THAWED").doing("thaw the container"),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the groups; `false` while some process is still on its way out.
+    pub(crate) fn remove(&mut self) -> bool {
+        let gone = |group: &PathBuf| match fs::remove_dir(group) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        self.entered.retain(|group| !gone(group));
+        self.unified.take_if(|group| gone(group));
+        self.freezer.take_if(|group| gone(group));
+        self.entered.is_empty() && self.unified.is_none() && self.freezer.is_none()
+    }
+}
+
+fn name(id: &str) -> String {
+    format!("{PREFIX}{id}")
+}
+
+/// The limits asked for: option, controller, file, value.
+fn wanted(limits: &LimitSpec, memory: &'static str, pids: &'static str) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+    let memory = limits.memory.map(|value| ("--memory", "memory", memory, value));
+    let pids = limits.pids.map(|value| ("--pids-limit", "pids", pids, value));
+    memory.into_iter().chain(pids).collect()
+}
+
+fn refuse_limits(limits: &LimitSpec, why: &str) -> Result<()> {
+    match wanted(limits, "", "").first() {
+        Some((option, ..)) => Err(unenforceable(option, why)),
+        None => Ok(()),
+    }
+}
+
+fn unenforceable(option: &str, why: &str) -> Fault {
+    Fault::refused(format!("{option} cannot be enforced: {why}"), "`netloom doctor` says which controllers can be used here")
+}
+
+/// Waits until a file of a group says something.
+fn wait_for(file: &Path, text: &str) -> Result<()> {
+    let until = Instant::now() + FREEZE_TIME;
+    loop {
+        if fs::read_to_string(file).doing("freeze the container")?.lines().any(|line| line == text) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(Fault::Refused {
+                message: "the container does not freeze: a process cannot be interrupted".to_owned(),
+                hint: None,
+            });
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,195 @@
+//! The root filesystem of a container, made once and kept for all its starts.
+//!
+//! Everything lies on one tmpfs, mounted over an empty directory of the container's in a mount namespace of its own:
+//!
+//! ```text
+//!   <root>/containers/<id>/root          the tmpfs; the host does not see it
+//!     ├── root/                          what becomes `/` of the container: overlays, or the tree of --rootfs
+//!     ├── layers/N/{upper,work}          the writable side of the overlays
+//!     └── files/{hosts,hostname,…}       ours, bound over those in /etc, written anew at each start
+//! ```
+//!
+//! That namespace is kept by the supervisor as a descriptor. Each start works in a copy of it, where the container's init adds what
+//! belongs to one start (/proc, /sys, …; see [`fresh`]) and makes `root/` its root. So the writable layer outlives a stop, and ends
+//! with its supervisor.
+
+pub(crate) mod beneath;
+mod dev;
+pub(crate) mod files;
+pub(crate) mod fresh;
+pub(crate) mod mount;
+pub(crate) mod mountinfo;
+mod overlay;
+pub(crate) mod skeleton;
+mod view;
+mod volumes;
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::mount::{MsFlags, mount as mount_call};
+
+use crate::{
+    fault::{Doing, Fault, Result},
+    spec::RootSpec,
+};
+
+/// What a root is made from.
+#[derive(Debug)]
+pub(crate) struct Blueprint<'a> {
+    pub(crate) spec: &'a RootSpec,
+    pub(crate) privileged: bool,
+    /// The empty directory that the tmpfs is mounted on.
+    pub(crate) base: &'a Path,
+    /// In a user namespace: the layer of directories that its owner may write in.
+    pub(crate) skeleton: Option<&'a Path>,
+    /// Whether more than one user is mapped there; always as root.
+    pub(crate) many_users: bool,
+    /// Directories of the instance, which must not be visible.
+    pub(crate) hidden: &'a [PathBuf],
+}
+
+/// Makes the root in the caller's mount namespace, which must be its own. Returns what people should know.
+pub(crate) fn build(blueprint: &Blueprint<'_>) -> Result<Vec<String>> {
+    let none: Option<&str> = None;
+    // A slave, so that what the host unmounts is not kept busy by this copy.
+    mount_call(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).doing("cut the mounts off from the host's")?;
+    let base = blueprint.base;
+    mount::fresh("tmpfs", base, MsFlags::MS_NODEV | MsFlags::MS_NOSUID, "mode=755")?;
+    mount_call(none, base, none, MsFlags::MS_PRIVATE, none).doing("make the container's mounts private")?;
+    let root = base.join("root");
+    for dir in ["root", "layers", "files"] {
+        fs::create_dir(base.join(dir)).doing("make the container's root")?;
+    }
+    let (views, notes) = match &blueprint.spec.rootfs {
+        Some(tree) => (vec![bind_tree(tree, &root)?], Vec::new()),
+        None => show_host(blueprint, &root)?,
+    };
+    for (at, options) in [("run", "mode=755"), ("tmp", "mode=1777")] {
+        let at = place(&root, at)?;
+        mount::fresh("tmpfs", &at, MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options)?;
+    }
+    let lock = root.join("run/lock");
+    fs::create_dir(&lock).and_then(|()| fs::set_permissions(&lock, PermissionsExt::from_mode(0o1777))).doing("make /run/lock")?;
+    for at in ["proc", "sys"] {
+        place(&root, at)?;
+    }
+    dev::build(blueprint, &root)?;
+    files::bind_over(base, &root)?;
+    volumes::mount_all(blueprint, &root)?;
+    hide_instance(blueprint, &root)?;
+    if blueprint.spec.read_only {
+        views.iter().try_for_each(|view| mount::restrict(view, mount::READ_ONLY, false))?;
+    }
+    Ok(notes)
+}
+
+/// A directory of the new root to mount upon.
+fn place(root: &Path, path: &str) -> Result<PathBuf> {
+    beneath::directory(root, Path::new(path)).doing(format_args!("make /{path} in the container's root"))
+}
+
+/// `--rootfs`: the tree itself, writable in place.
+fn bind_tree(tree: &Path, root: &Path) -> Result<PathBuf> {
+    let found = fs::metadata(tree).doing(format_args!("use --rootfs {}", tree.display()))?;
+    if !found.is_dir() {
+        return Err(Fault::Refused { message: format!("--rootfs {} is not a directory", tree.display()), hint: None });
+    }
+    // A locked mount below is refused a bind without it.
+    mount::bind(tree, root, false).or_else(|_| mount::bind(tree, root, true))?;
+    mount::restrict(root, mount::NO_DEVICES, true)?;
+    Ok(root.to_owned())
+}
+
+/// The host's root, copy-on-write. Returns the mounts that make it up.
+fn show_host(blueprint: &Blueprint<'_>, root: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
+    mount::bind(root, root, false)?;
+    mount::restrict(root, mount::NO_DEVICES, false)?;
+    let text = fs::read_to_string("/proc/self/mountinfo").doing("read /proc/self/mountinfo")?;
+    let user = blueprint.skeleton.is_some();
+    // Our own tmpfs is no part of the host.
+    let mounts: Vec<_> = mountinfo::parse(&text).into_iter().filter(|mount| !mount.point.starts_with(blueprint.base)).collect();
+    let mut overlays = overlay::Overlays::new(blueprint.base, blueprint.skeleton);
+    let mut views = vec![root.to_owned()];
+    for piece in view::plan(&mounts, &HostTree, user) {
+        views.extend(show_piece(&piece, root, &mut overlays)?);
+    }
+    Ok((views, overlays.notes()))
+}
+
+fn show_piece(piece: &view::Piece, root: &Path, overlays: &mut overlay::Overlays<'_>) -> Result<Option<PathBuf>> {
+    match piece {
+        view::Piece::Directory { path } => {
+            let at = within(root, path);
+            fs::create_dir_all(&at).doing(format_args!("make {}", path.display()))?;
+            let mode = fs::metadata(path).map_or(0o755, |found| found.mode() & 0o7777);
+            fs::set_permissions(&at, PermissionsExt::from_mode(mode)).doing(format_args!("make {}", path.display()))?;
+            Ok(None)
+        }
+        view::Piece::Symlink { path, target } => {
+            std::os::unix::fs::symlink(target, within(root, path)).doing(format_args!("make {}", path.display()))?;
+            Ok(None)
+        }
+        view::Piece::File { path } => {
+            let at = within(root, path);
+            fs::File::create(&at).doing(format_args!("make {}", path.display()))?;
+            if mount::bind(path, &at, false).is_ok() {
+                mount::restrict(&at, mount::READ_ONLY | mount::NO_DEVICES, false)?;
+            }
+            Ok(None)
+        }
+        view::Piece::Overlay { path, nosuid, noexec } => {
+            let at = within(root, path);
+            fs::create_dir_all(&at).doing(format_args!("make {}", path.display()))?;
+            overlays.mount(path, &at, *nosuid, *noexec)?;
+            Ok(Some(at))
+        }
+    }
+}
+
+/// The host's path as a path below the new root.
+fn within(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Lays an empty read-only directory over the instance's own directories wherever something shown contains them.
+fn hide_instance(blueprint: &Blueprint<'_>, root: &Path) -> Result<()> {
+    for hidden in blueprint.hidden {
+        let mut places = Vec::new();
+        match &blueprint.spec.rootfs {
+            Some(tree) => places.extend(hidden.strip_prefix(tree).ok().map(|rest| root.join(rest))),
+            None if fs::metadata(hidden).is_ok() => places.push(within(root, hidden)),
+            None => {}
+        }
+        for volume in &blueprint.spec.volumes {
+            let source = fs::canonicalize(&volume.source).unwrap_or_else(|_| volume.source.clone());
+            if let Ok(rest) = hidden.strip_prefix(&source) {
+                let at = beneath::resolve(root, &volume.target).doing(format_args!("find {}", volume.target.display()))?;
+                places.push(at.join(rest));
+            }
+        }
+        for at in places.iter().filter(|at| fs::symlink_metadata(at).is_ok_and(|found| found.is_dir())) {
+            mount::fresh("tmpfs", at, mount::inert() | MsFlags::MS_RDONLY, "size=0k,mode=000")?;
+        }
+    }
+    Ok(())
+}
+
+/// The host's own directories.
+struct HostTree;
+
+impl view::Tree for HostTree {
+    fn entries(&self, dir: &Path) -> std::collections::BTreeMap<PathBuf, view::Entry> {
+        let Ok(entries) = fs::read_dir(dir) else { return std::collections::BTreeMap::new() };
+        let kind = |entry: &fs::DirEntry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => view::Entry::Directory,
+            Ok(kind) if kind.is_symlink() => fs::read_link(entry.path()).map_or(view::Entry::Other, view::Entry::Symlink),
+            Ok(kind) if kind.is_file() => view::Entry::File,
+            _ => view::Entry::Other,
+        };
+        entries.flatten().map(|entry| (PathBuf::from(entry.file_name()), kind(&entry))).collect()
+    }
+}

@@ -1,0 +1,110 @@
+//! Copy-on-write overlays of the host's directories, with their writable side on the container's tmpfs.
+
+use std::{
+    fs,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{MetadataExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    mount::{MsFlags, mount as mount_call},
+    unistd::{AccessFlags, access},
+};
+
+use super::{mount, within};
+use crate::fault::{Doing, Fault, Result};
+
+/// The overlays of one container.
+#[derive(Debug)]
+pub(crate) struct Overlays<'a> {
+    base: &'a Path,
+    skeleton: Option<&'a Path>,
+    count: usize,
+    refused: bool,
+}
+
+impl<'a> Overlays<'a> {
+    pub(crate) fn new(base: &'a Path, skeleton: Option<&'a Path>) -> Self {
+        Self { base, skeleton, count: 0, refused: false }
+    }
+
+    /// What people should know.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let text = "this kernel refuses overlays in a user namespace: the host's files are read-only in the container";
+        if self.refused { vec![text.to_owned()] } else { Vec::new() }
+    }
+
+    /// An overlay of the host's directory `path` at `at`; where the kernel refuses one, the directory itself, read-only.
+    pub(crate) fn mount(&mut self, path: &Path, at: &Path, nosuid: bool, noexec: bool) -> Result<()> {
+        let layer = self.base.join("layers").join(self.count.to_string());
+        self.count += 1;
+        self.writable_side(path, &layer)?;
+        let lower = self.lower(path);
+        if lower.is_empty() {
+            return mount::bind(&layer.join("upper"), at, false).and_then(|()| mount::restrict(at, mount::NO_DEVICES, false));
+        }
+        let mut options = b"lowerdir=".to_vec();
+        options.extend(lower.iter().map(|dir| escape(dir)).collect::<Vec<_>>().join(&b':'));
+        for (key, dir) in [("upperdir", "upper"), ("workdir", "work")] {
+            options.extend(format!(",{key}=").bytes().chain(escape(&layer.join(dir))));
+        }
+        if self.skeleton.is_some() {
+            options.extend(b",userxattr");
+        }
+        let mut flags = MsFlags::MS_NODEV;
+        flags.set(MsFlags::MS_NOSUID, nosuid);
+        flags.set(MsFlags::MS_NOEXEC, noexec);
+        let mounted = mount_call(Some("overlay"), at, Some("overlay"), flags, Some(&options[..]));
+        match mounted.doing(format_args!("mount an overlay of {}", path.display())) {
+            Err(fault) if self.skeleton.is_some() && is_refusal(&fault) => {
+                self.refused = true;
+                mount::bind(path, at, true)?;
+                mount::restrict(at, mount::READ_ONLY | mount::NO_DEVICES, true)
+            }
+            other => other,
+        }
+    }
+
+    /// The root of an overlay looks as its upper directory does.
+    fn writable_side(&self, path: &Path, layer: &Path) -> Result<()> {
+        let what = format_args!("make the writable layer of {}", path.display()).to_string();
+        let upper = layer.join("upper");
+        fs::create_dir(layer).and_then(|()| fs::create_dir(&upper)).and_then(|()| fs::create_dir(layer.join("work"))).doing(&what)?;
+        let Ok(found) = fs::metadata(path) else { return Ok(()) };
+        // In a user namespace the host's owners do not exist; there the container's root owns it.
+        if self.skeleton.is_none() && (found.uid(), found.gid()) != (0, 0) {
+            std::os::unix::fs::chown(&upper, Some(found.uid()), Some(found.gid())).doing(&what)?;
+        }
+        fs::set_permissions(&upper, PermissionsExt::from_mode(found.mode() & 0o7777)).doing(what)
+    }
+
+    /// The layers below, the topmost first: what the caller may write in, then the host's own as far as it can be read.
+    fn lower(&self, path: &Path) -> Vec<PathBuf> {
+        let skeleton = self.skeleton.map(|skeleton| within(skeleton, path)).filter(|dir| dir.is_dir());
+        let readable = self.skeleton.is_none() || access(path, AccessFlags::R_OK | AccessFlags::X_OK).is_ok();
+        skeleton.into_iter().chain(readable.then(|| path.to_owned())).collect()
+    }
+}
+
+fn is_refusal(fault: &Fault) -> bool {
+    [libc::EPERM, libc::EINVAL, libc::ENODEV, libc::EOPNOTSUPP].contains(&fault.errno())
+}
+
+/// A path as overlayfs reads it: colons part layers, commas part options, and a backslash takes that away.
+fn escape(path: &Path) -> Vec<u8> {
+    let escaped = |&byte: &u8| if matches!(byte, b'\\' | b':' | b',') { vec![b'\\', byte] } else { vec![byte] };
+    path.as_os_str().as_bytes().iter().flat_map(escaped).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_colon_in_a_path_does_not_part_layers() {
+        assert_eq!(escape(Path::new("/a:b,c\\d")), b"/a\\:b\\,c\\\\d");
+    }
+}

@@ -1,0 +1,92 @@
+//! Without root: the layer that lets a container write where the host's files belong to others.
+//!
+//! In a user namespace the owners of the host's files do not exist, so the kernel lets nobody copy them up. This layer lies above the
+//! host's directories, below every container's own: /etc as a copy, as far as it can be read, and the other trees' directories, so
+//! that new files can be made in them. It belongs to the caller, who is the containers' root. It is made once for all containers of
+//! the instance, under a name that says from which state of /etc.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::{AccessFlags, access};
+
+use crate::{
+    fault::{Doing, Result},
+    sys,
+};
+
+/// Trees whose directories are made.
+const TREES: [&str; 8] = ["/home", "/mnt", "/opt", "/root", "/srv", "/usr", "/var", "/media"];
+/// How deep, and how many: a container that must write deeper than this has volumes.
+const DEPTH_MAX: usize = 4;
+const DIRECTORIES_MAX: usize = 10_000;
+/// Files of /etc larger than this are read through, not copied.
+const FILE_MAX: u64 = 4 * 1024 * 1024;
+
+/// The layer's directory below `root`, made if it is not there.
+pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
+    let etc = fs::metadata("/etc").doing("read /etc")?;
+    let parent = root.join("skeleton");
+    let ready = parent.join(format!("{}.{}", etc.mtime(), etc.mtime_nsec()));
+    if ready.is_dir() {
+        return Ok(ready);
+    }
+    let what = format!("make {}", ready.display());
+    fs::create_dir_all(&parent).doing(&what)?;
+    let draft = parent.join(format!("draft.{}", std::process::id()));
+    let _ = fs::remove_dir_all(&draft);
+    let mut maker = Maker { directories: 0 };
+    fs::create_dir(&draft).doing(&what)?;
+    maker.directory(Path::new("/etc"), &draft.join("etc"), DEPTH_MAX * 2, true).doing(&what)?;
+    for tree in TREES.map(Path::new).iter().filter(|tree| tree.is_dir()) {
+        let at = draft.join(tree.strip_prefix("/").unwrap_or(tree));
+        maker.directory(tree, &at, DEPTH_MAX, false).doing(&what)?;
+    }
+    // Another container's start may have been faster; its layer is as good.
+    if fs::rename(&draft, &ready).is_err() {
+        let _ = fs::remove_dir_all(&draft);
+    }
+    Ok(ready)
+}
+
+struct Maker {
+    directories: usize,
+}
+
+impl Maker {
+    fn directory(&mut self, from: &Path, to: &Path, depth: usize, files: bool) -> io::Result<()> {
+        let Ok(found) = fs::metadata(from) else { return Ok(()) };
+        self.directories += 1;
+        fs::create_dir(to)?;
+        if access(from, AccessFlags::R_OK | AccessFlags::X_OK).is_err() {
+            // What cannot be listed cannot be merged: only what the container makes is seen there. Without the attribute the
+            // container would see an error instead.
+            let _ = sys::mount::set_attribute(to, c"user.overlay.opaque", b"y");
+        } else if depth > 0 {
+            self.entries(from, to, depth, files)?;
+        }
+        fs::set_permissions(to, PermissionsExt::from_mode(found.mode() & 0o7777 | 0o700))
+    }
+
+    fn entries(&mut self, from: &Path, to: &Path, depth: usize, files: bool) -> io::Result<()> {
+        for entry in fs::read_dir(from)?.flatten() {
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && self.directories < DIRECTORIES_MAX {
+                self.directory(&source, &target, depth - 1, files)?;
+            } else if files && kind.is_symlink() {
+                symlink(fs::read_link(&source)?, &target)?;
+            } else if files
+                && kind.is_file()
+                && entry.metadata().is_ok_and(|found| found.len() <= FILE_MAX)
+                && access(&source, AccessFlags::R_OK).is_ok()
+            {
+                fs::copy(&source, &target)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! What the daemon asks, and what it is told.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use super::{
+    Supervisor,
+    container::{Phase, Waiter, not_running},
+    listen,
+    process::Purpose,
+};
+use crate::{
+    fault::{Fault, OWN_FAILURE, Result},
+    helper,
+    init::is_signal,
+    protocol::{Failure, Listener, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
+    spec::{Attachment, Publication},
+};
+
+impl Supervisor {
+    pub(super) fn tell(&mut self, message: ToDaemon) {
+        self.link.send(&self.poll, message, &[]);
+    }
+
+    pub(super) fn done(&mut self, request: RequestId, error: Option<Failure>) {
+        self.tell(ToDaemon::Done { request, error });
+    }
+
+    /// A new connection begins with everything that a daemon must know.
+    pub(super) fn say_hello(&mut self) {
+        let (ports, listeners) = self.described();
+        let container = &self.container;
+        let userns = container.userns.as_ref();
+        let state = container.state();
+        let hello = ToDaemon::Hello { version: VERSION, container: self.id.clone(), state, userns: userns.is_some(), ports, listeners };
+        let ports = container.ports.iter().map(|(_, fd)| fd);
+        let fds: Vec<_> = userns.into_iter().chain(ports).chain(container.listeners.iter().map(|(_, fd)| fd)).map(AsFd::as_fd).collect();
+        self.link.send(&self.poll, hello, &fds);
+    }
+
+    /// Ports and listeners, in the order of their descriptors.
+    pub(super) fn described(&self) -> (Vec<Attachment>, Vec<Listener>) {
+        let ports = self.container.ports.iter().map(|(attachment, _)| attachment.clone()).collect();
+        (ports, self.container.listeners.iter().map(|(listener, _)| listener.clone()).collect())
+    }
+
+    pub(super) fn daemon_ready(&mut self, readable: bool) {
+        self.link.flush(&self.poll);
+        while readable {
+            match self.link.receive() {
+                Ok(Some((message, fds))) => self.told(message, fds),
+                Ok(None) => return,
+                Err(()) => return self.link.lose(&self.poll),
+            }
+        }
+    }
+
+    fn told(&mut self, message: ToSupervisor, fds: Vec<OwnedFd>) {
+        match message {
+            ToSupervisor::Welcome { userns, .. } => {
+                self.link.welcome = true;
+                if userns && self.container.userns.is_none() {
+                    self.container.userns = fds.into_iter().next();
+                }
+                match self.container.phase {
+                    Phase::Preparing => self.tell(ToDaemon::Prepare),
+                    // The Hello carried what there was to attach.
+                    Phase::Attaching => self.attached(),
+                    _ => {}
+                }
+            }
+            ToSupervisor::Plan { plan } => self.planned(plan),
+            ToSupervisor::Attached => self.attached(),
+            ToSupervisor::Refused { failure } => self.start_failed(failure),
+            ToSupervisor::Request { request, what } => {
+                if let Err(fault) = self.requested(request, what) {
+                    self.done(request, Some(fault.into()));
+                }
+            }
+        }
+    }
+
+    /// Does what is asked; what is done at once is answered at once, the rest when it is.
+    fn requested(&mut self, request: RequestId, what: Request) -> Result<()> {
+        match what {
+            Request::Start => return self.start_requested(request),
+            Request::Stop { grace_seconds } => {
+                self.stop(Duration::from_secs(grace_seconds.into()), Waiter::Ended(request));
+                return Ok(());
+            }
+            Request::Restart { grace_seconds } => {
+                self.stop(Duration::from_secs(grace_seconds.into()), Waiter::Restarted(request));
+                return Ok(());
+            }
+            Request::Remove => {
+                self.remove(request);
+                return Ok(());
+            }
+            Request::Connect { attachment } => return self.connect(request, attachment),
+            Request::Signal { signal } => self.signal_requested(signal)?,
+            Request::Pause => self.pause_requested(true)?,
+            Request::Unpause => self.pause_requested(false)?,
+            Request::Disconnect { network } => self.disconnect(&network)?,
+            Request::Publish { publication } => self.publish(&publication)?,
+            Request::Unpublish { publication } => self.unpublish(&publication)?,
+        }
+        self.done(request, None);
+        Ok(())
+    }
+
+    fn start_requested(&mut self, request: RequestId) -> Result<()> {
+        match self.container.phase {
+            Phase::Running => self.done(request, None),
+            Phase::Idle | Phase::Delayed(_) => {
+                self.container.waiters.push(Waiter::Started(request));
+                self.container.restarts.reset();
+                self.begin_start();
+            }
+            _ => self.container.waiters.push(Waiter::Started(request)),
+        }
+        Ok(())
+    }
+
+    fn signal_requested(&mut self, signal: i32) -> Result<()> {
+        if !is_signal(signal) {
+            return Err(Fault::Refused { message: format!("{signal} is no signal"), hint: None });
+        }
+        if !self.container.is_running() {
+            return Err(not_running());
+        }
+        self.container.signal(signal)
+    }
+
+    fn pause_requested(&mut self, pause: bool) -> Result<()> {
+        let id = self.id.clone();
+        self.container.pause(&id, pause)?;
+        self.tell(ToDaemon::Paused { paused: pause });
+        Ok(())
+    }
+
+    fn connect(&mut self, request: RequestId, attachment: Attachment) -> Result<()> {
+        if !self.container.is_running() {
+            return Err(not_running());
+        }
+        let purpose = Purpose::Connect { request, attachment: attachment.clone() };
+        self.begin(purpose, |supervisor, report| {
+            let container = &supervisor.container;
+            let namespaces = container.namespaces.as_ref().ok_or_else(not_running)?;
+            helper::link::connect(report, container.userns.as_ref(), &namespaces.network, &attachment)
+        })?;
+        Ok(())
+    }
+
+    /// The helper has made the interface. The daemon gets its port first, then the answer.
+    pub(super) fn connected(&mut self, request: RequestId, attachment: Attachment, tap: OwnedFd) {
+        if !self.container.is_running() {
+            return self.done(request, Some(not_running().into()));
+        }
+        let message = ToDaemon::Attach { ports: vec![attachment.clone()], listeners: Vec::new() };
+        self.link.send(&self.poll, message, &[tap.as_fd()]);
+        self.container.ports.push((attachment, tap));
+        self.done(request, None);
+    }
+
+    /// The interface goes with the last copy of its descriptor.
+    fn disconnect(&mut self, network: &str) -> Result<()> {
+        let before = self.container.ports.len();
+        self.container.ports.retain(|(attachment, _)| attachment.network != network);
+        if self.container.ports.len() == before {
+            return Err(Fault::Refused { message: format!("the container is not on the network `{network}`"), hint: None });
+        }
+        self.tell(ToDaemon::Detach { networks: vec![network.to_owned()], publications: Vec::new() });
+        Ok(())
+    }
+
+    fn publish(&mut self, publication: &Publication) -> Result<()> {
+        if !self.container.is_running() {
+            return Err(not_running());
+        }
+        let bound = listen::bind(publication)?;
+        let listeners = bound.iter().map(|(listener, _)| listener.clone()).collect();
+        let fds: Vec<_> = bound.iter().map(|(_, fd)| fd.as_fd()).collect();
+        self.link.send(&self.poll, ToDaemon::Attach { ports: Vec::new(), listeners }, &fds);
+        self.container.listeners.extend(bound);
+        self.record.spec.network.publish.push(publication.clone());
+        Ok(())
+    }
+
+    fn unpublish(&mut self, publication: &Publication) -> Result<()> {
+        let before = self.container.listeners.len();
+        self.container.listeners.retain(|(listener, _)| listener.publication != *publication);
+        self.record.spec.network.publish.retain(|other| other != publication);
+        if self.container.listeners.len() == before {
+            let port = publication.container_port;
+            return Err(Fault::Refused { message: format!("the container does not publish port {port} like this"), hint: None });
+        }
+        self.tell(ToDaemon::Detach { networks: Vec::new(), publications: vec![publication.clone()] });
+        Ok(())
+    }
+}
+
+/// A failure of our own with these words.
+pub(super) fn failure(message: impl Into<String>) -> Failure {
+    Failure { message: message.into(), hint: None, code: OWN_FAILURE }
+}
