@@ -42,9 +42,8 @@ impl Fault {
 
     /// Adds what to do about it.
     pub(crate) fn with_hint(mut self, text: impl Into<String>) -> Self {
-        if let Self::System { hint, .. } | Self::Refused { hint, .. } | Self::Command { hint, .. } = &mut self {
-            *hint = Some(text.into());
-        }
+        let (Self::System { hint, .. } | Self::Refused { hint, .. } | Self::Command { hint, .. }) = &mut self;
+        *hint = Some(text.into());
         self
     }
 }

@@ -61,7 +61,7 @@ fn start(
     command: &Command<'_>,
     stdio: Stdio,
 ) -> Result<(Pid, SignalFd)> {
-    close_others(&[report.as_raw_fd(), control.as_raw_fd()], &stdio);
+    close_others(&[report.as_fd().as_raw_fd(), control.as_fd().as_raw_fd()], &stdio);
     // Nobody in the container may trace it, or find the program's file through it.
     prctl::set_dumpable(false).doing("protect init")?;
     process::overwrite_arguments(arguments.0, arguments.1, b"netloom-init");
@@ -78,7 +78,7 @@ fn start(
     }
     let Some(child) = process::fork().doing("start the command")? else {
         drop(signals);
-        close_others(&[report.as_raw_fd()], &stdio);
+        close_others(&[report.as_fd().as_raw_fd()], &stdio);
         let fault = command.execute(report, stdio);
         let code = if let Fault::Command { code, .. } = &fault { *code } else { OWN_FAILURE };
         fail(report, fault);
@@ -88,7 +88,7 @@ fn start(
     // Changing capabilities may have cleared it.
     die_with_parent()?;
     // The command alone has its streams, and only it keeps the connection whose end says that it runs.
-    keep_only(&[control.as_raw_fd(), signals.as_raw_fd()]);
+    keep_only(&[control.as_fd().as_raw_fd(), signals.as_raw_fd()]);
     Ok((child, signals))
 }
 

@@ -32,7 +32,7 @@ impl SocketPath {
         }
         let wrong = || io::Error::new(io::ErrorKind::InvalidInput, "the path of a socket is too long");
         let (directory, name) = path.parent().zip(path.file_name()).filter(|(_, name)| name.len() <= 70).ok_or_else(wrong)?;
-        let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
+        let flags = libc::O_PATH | libc::O_DIRECTORY;
         let directory: OwnedFd = File::options().read(true).custom_flags(flags).open(directory)?.into();
         let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
         Ok(Self { path, _directory: Some(directory) })
@@ -43,7 +43,6 @@ impl SocketPath {
         &self.path
     }
 }
-
 
 #[cfg(test)]
 mod tests {

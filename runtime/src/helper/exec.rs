@@ -77,7 +77,7 @@ pub(crate) fn enter(userns: Option<&OwnedFd>, namespaces: &Namespaces) -> Result
 }
 
 fn execute(report: &Channel, job: &Job<'_>, stdio: Stdio) -> Fault {
-    process::close_others(&[report.as_raw_fd()], &stdio);
+    process::close_others(&[report.as_fd().as_raw_fd()], &stdio);
     let security = if job.exec.privileged {
         SecuritySpec { privileged: true, no_new_privileges: false, ..SecuritySpec::default() }
     } else {

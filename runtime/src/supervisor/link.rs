@@ -19,7 +19,6 @@ use super::poll::{Interest, Poll, Token};
 use crate::{
     channel::{Channel, ChannelError},
     protocol::{ToDaemon, ToSupervisor},
-    socket_path::SocketPath,
 };
 
 /// The daemon's socket for supervisors, in the instance's root.
@@ -52,10 +51,9 @@ impl Link {
 
     /// Tries to connect; on success a Hello is due.
     pub(crate) fn connect(&mut self, poll: &Poll) -> bool {
-        let open = || -> io::Result<Channel> {
-            let path = SocketPath::new(&self.root.join(SOCKET))?;
-            let channel = Channel::connect(path.path()).map_err(io::Error::other)?;
-            channel.set_nonblocking(true).map_err(io::Error::other)?;
+        let open = || -> Result<Channel, ChannelError> {
+            let channel = Channel::connect(&self.root.join(SOCKET))?;
+            channel.set_nonblocking(true)?;
             Ok(channel)
         };
         let Ok(channel) = open() else { return false };

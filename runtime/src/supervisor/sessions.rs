@@ -1,6 +1,6 @@
 //! What sessions ask, and the streams between them and the container's processes.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::{
     Supervisor,
@@ -171,7 +171,7 @@ impl Supervisor {
                 }
             };
             helper::archive::enter(container.userns.as_ref(), &place)?;
-            crate::process::close_others(&[report.as_raw_fd()], &stdio);
+            crate::process::close_others(&[report.as_fd().as_raw_fd()], &stdio);
             work(stdio)
         })?;
         self.watch_streams(streams);

@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ use netloom_runtime::{
     userns,
 };
 use nix::unistd::geteuid;
+use tokio::sync::oneshot;
 
 /// What a supervisor said, and what it has been given.
 #[derive(Debug, Default)]
@@ -38,8 +39,8 @@ struct State {
 
 pub struct Daemon {
     state: Shared,
-    stop: mpsc::Sender<()>,
-    thread: Option<thread::JoinHandle<()>>,
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
 }
 
 /// The supervisors' way to start a daemon: a file says that one was wanted; the test itself starts it.
@@ -51,24 +52,24 @@ impl Daemon {
     pub fn start(root: &Path, plan: Plan) -> Self {
         let socket = root.join(netloom_runtime::supervisor::SOCKET);
         let _ = std::fs::remove_file(&socket);
-        let listener = Listener::bind(&socket).unwrap();
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = tokio.block_on(async { Listener::bind(&socket).unwrap() });
         let state: Shared = Arc::new(Mutex::new(State { plan: Some(plan), ..State::default() }));
         let userns = (!geteuid().is_root()).then(|| userns::create().unwrap().fd).map(Arc::new);
-        let (stop, stopped) = mpsc::channel();
+        let (stop, mut stopped) = oneshot::channel();
         let shared = Arc::clone(&state);
         let thread = thread::spawn(move || {
-            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                match listener.accept() {
-                    Ok(channel) => {
-                        channel.set_nonblocking(false).unwrap();
-                        let (shared, userns) = (Arc::clone(&shared), userns.clone());
-                        thread::spawn(move || serve(Arc::new(channel), &shared, userns));
-                    }
-                    Err(_) => thread::sleep(Duration::from_millis(1)),
+            tokio.block_on(async move {
+                while let Some(channel) = tokio::select! {
+                    accepted = listener.accept() => Some(accepted.unwrap()),
+                    _ = &mut stopped => None,
+                } {
+                    let (shared, userns) = (Arc::clone(&shared), userns.clone());
+                    thread::spawn(move || serve(Arc::new(channel), &shared, userns));
                 }
-            }
+            });
         });
-        Self { state, stop, thread: Some(thread) }
+        Self { state, stop, thread }
     }
 
     /// The next starts are refused.
@@ -77,11 +78,11 @@ impl Daemon {
     }
 
     /// Closes the socket and every connection, as the end of a daemon does.
-    pub fn crash(mut self) {
+    pub fn crash(self) {
         self.stop.send(()).unwrap();
-        self.thread.take().unwrap().join().unwrap();
+        self.thread.join().unwrap();
         for channel in self.state.lock().unwrap().connections.values() {
-            nix::sys::socket::shutdown(std::os::fd::AsRawFd::as_raw_fd(&**channel), nix::sys::socket::Shutdown::Both).unwrap();
+            nix::sys::socket::shutdown(std::os::fd::AsRawFd::as_raw_fd(&channel.as_fd()), nix::sys::socket::Shutdown::Both).unwrap();
         }
     }
 
