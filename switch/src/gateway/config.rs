@@ -45,7 +45,8 @@ pub struct Limits {
     pub tcp_flows: usize,
     /// TCP flows whose connect or handshake has not ended.
     pub tcp_half_open: usize,
-    /// Bytes that a container may send ahead of the host's socket; at most 1 GiB.
+    /// Bytes that a container may send ahead of the host's socket; at most 1 GiB. Where many flows are open, later ones get a
+    /// fraction of this, and of the send buffer.
     pub tcp_receive_buffer: usize,
     /// Bytes taken from the host's socket that the container has not acknowledged.
     pub tcp_send_buffer: usize,

@@ -87,7 +87,7 @@ impl TcpTable {
         match outcome {
             Ok(()) => {
                 let setup = self.setup(core, key, socket, container, Direction::Out);
-                let (buffers, mut wire) = (self.spares.take(&core.view.config.limits), core.wire(container, outside));
+                let (buffers, mut wire) = (self.spares.take(&core.view.config.limits, self.flows.len()), core.wire(container, outside));
                 let mut flow = TcpFlow::listening(setup, buffers, now, &mut wire);
                 flow.frame(now, container, &syn, &mut wire);
                 self.flows.insert(key, State::Open(Box::new(flow)));
@@ -127,7 +127,8 @@ impl TcpTable {
     ) {
         match self.accept(core, socket, peer, to) {
             Ok(setup) => {
-                let (buffers, mut wire) = (self.spares.take(&core.view.config.limits), core.wire(setup.container, outside));
+                let (buffers, mut wire) =
+                    (self.spares.take(&core.view.config.limits, self.flows.len()), core.wire(setup.container, outside));
                 let flow = TcpFlow::connecting(setup, buffers, now, &mut wire);
                 core.sockets.set_owner(socket, Owner::Tcp(setup.key));
                 self.ended.remove(&setup.key);

@@ -305,6 +305,31 @@ fn tcp_to_the_gateway_is_refused_and_leads_to_loopback_only_when_allowed() {
 }
 
 #[test]
+fn one_connection_after_another_leaves_nothing_behind() {
+    let mut lab = Lab::new(config(), true);
+    for port in 40_000..40_050 {
+        let handle = lab.connect(SERVER, port);
+        lab.settle();
+        lab.host().outcome = Some(Ok(()));
+        exchange(&mut lab, handle, 3_000 + usize::from(port % 7) * 100_000);
+        // Each way to end leaves its own traces in a socket that is used again.
+        match port % 3 {
+            0 => lab.socket(handle).abort(),
+            1 => lab.host().broken = Some(OutsideError::Reset),
+            _ => {
+                lab.host().inbox_fin = true;
+                lab.settle();
+                lab.socket(handle).close();
+            }
+        }
+        lab.settle();
+        assert!(lab.host().closed || lab.host().reset);
+        lab.world.tcp.clear();
+    }
+    assert!(lab.gateway.flows(lab.now).is_empty() && lab.gateway.next_timer().is_none());
+}
+
+#[test]
 fn closing_everything_resets_both_sides() {
     let (mut lab, handle) = connected(config(), true);
     lab.gateway.close_all(lab.now, &mut lab.world);
