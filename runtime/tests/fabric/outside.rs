@@ -193,6 +193,31 @@ fn datagrams_go_out_and_their_answers_come_back() {
 }
 
 #[test]
+fn a_datagram_to_a_closed_port_is_refused_as_on_a_real_network() {
+    on_a_host("a_datagram_to_a_closed_port_is_refused_as_on_a_real_network", || {
+        let lab = Lab::new(1);
+        let a = lab.container(2);
+        let [server, closed] = [(); 2].map(|()| UdpSocket::bind((OUTSIDE, 0)).unwrap());
+        let nobody = closed.local_addr().unwrap();
+        drop(closed);
+        let [client, other] = [(); 2].map(|()| a.namespace.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap()));
+        for socket in [&client, &other, &server] {
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        }
+        client.connect(nobody).unwrap();
+        client.send(b"anybody there?").unwrap();
+        let refused = client.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused, "{}", lab.drops());
+        // One endpoint, two peers: the refusal of the one is nothing to the other.
+        other.send_to(b"one", nobody).unwrap();
+        other.send_to(b"two", server.local_addr().unwrap()).unwrap();
+        let mut bytes = [0; 8];
+        let (len, _) = server.recv_from(&mut bytes).unwrap_or_else(|why| panic!("{why}\n{}", lab.drops()));
+        assert_eq!(&bytes[..len], b"two");
+    });
+}
+
+#[test]
 fn a_published_datagram_is_answered_from_where_it_was_sent_to() {
     on_a_host("a_published_datagram_is_answered_from_where_it_was_sent_to", || {
         let lab = Lab::new(1);
