@@ -16,7 +16,8 @@
 //!   gives up its own oldest entry for a new one; a port below its share takes the place of the oldest entry of the port that
 //!   holds most.
 //! - **The attack it resists:** one port that sends from ever new addresses to push out the others', so that their traffic is
-//!   flooded to it. It only pushes out its own. The hash is keyed, so addresses cannot be chosen to collide.
+//!   flooded to it. It only pushes out its own. The hash is keyed by the standard library, so addresses cannot be chosen to
+//!   collide; the key decides where an entry lies in memory and nothing that can be seen from outside.
 //! - **Locking:** a lookup and the refresh of `seen` take a shard's read lock and store atomically. Whatever changes the set of
 //!   entries holds the one mutex of the [`Books`], always taken before a shard's lock. No guard leaves this file.
 
@@ -58,6 +59,9 @@ pub struct FdbEntry {
 #[error("{0} is not the address of one station: group addresses and zero cannot be pinned to a port")]
 pub struct NotAStation(pub Mac);
 
+/// Locks that the entries are spread over, the same on every machine: more than workers, so that two rarely meet.
+const SHARDS: usize = 64;
+
 #[derive(Debug)]
 struct Entry {
     port: PortId,
@@ -88,7 +92,7 @@ impl Fdb {
     /// An empty table of at most `max` learned entries that expire after `ageing`.
     pub fn new(max: usize, ageing: Duration) -> Self {
         let fdb = Self {
-            entries: DashMap::new(),
+            entries: DashMap::with_shard_amount(SHARDS),
             books: Mutex::new(Books { max, learned: 0, ports: BTreeMap::new() }),
             ageing: AtomicU64::new(0),
         };

@@ -274,8 +274,10 @@ fn check_mac(state: &State, id: &str, wanted: &Attachment) -> Result<()> {
     let clashes = |lease: &Attachment| lease.network == wanted.network && lease.mac == wanted.mac && lease.ip != wanted.ip;
     match state.containers.values().find(|other| other.record.id != id && other.leases.iter().any(clashes)) {
         None => Ok(()),
-        Some(other) => Err(Error::conflict(format!("{} is in use on network `{}`", wanted.mac, wanted.network))
-            .hint(format!("`{}` has it", other.name()))),
+        Some(other) => {
+            Err(Error::conflict(format!("{} is in use on network `{}`", wanted.mac, wanted.network))
+                .hint(format!("`{}` has it", other.name())))
+        }
     }
 }
 

@@ -83,15 +83,7 @@ pub(crate) struct Listening {
 impl Container {
     pub(crate) fn new(record: Record, status: Status) -> Self {
         let life = Life { state: status.state, exit_code: status.exit_code, supervised: false };
-        Self {
-            record,
-            status,
-            link: None,
-            leases: Vec::new(),
-            ports: Vec::new(),
-            listeners: Vec::new(),
-            life: watch::Sender::new(life),
-        }
+        Self { record, status, link: None, leases: Vec::new(), ports: Vec::new(), listeners: Vec::new(), life: watch::Sender::new(life) }
     }
 
     pub(crate) fn id(&self) -> &str {

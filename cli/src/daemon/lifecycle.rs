@@ -137,11 +137,10 @@ impl Daemon {
         let mut fds = fds.into_iter();
         let networks: Vec<_> = ports.iter().map(|attachment| attachment.network.clone()).collect();
         let publications: Vec<_> = listeners.iter().map(|listener| listener.publication.clone()).collect();
-        let attached = ports
-            .into_iter()
-            .zip(&mut fds)
-            .try_for_each(|(attachment, tap)| self.attach_port(state, id, attachment, tap))
-            .and_then(|()| listeners.into_iter().zip(&mut fds).try_for_each(|(listener, fd)| self.attach_listener(state, id, listener, fd)));
+        let attached =
+            ports.into_iter().zip(&mut fds).try_for_each(|(attachment, tap)| self.attach_port(state, id, attachment, tap)).and_then(|()| {
+                listeners.into_iter().zip(&mut fds).try_for_each(|(listener, fd)| self.attach_listener(state, id, listener, fd))
+            });
         if attached.is_err() {
             self.unlisten(state, id, |publication| publications.contains(publication));
             self.detach_ports(state, id, |network| networks.iter().any(|name| name == network));

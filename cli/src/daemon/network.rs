@@ -227,9 +227,7 @@ fn refused(network: &str, error: &IpamError, name_of: impl Fn(&str) -> String) -
         IpamError::Full { range } => Error::conflict(format!("network `{network}` has no address left in {range}"))
             .hint("remove containers that are not needed, or make a network with a larger subnet"),
         IpamError::Gateway { address } => Error::conflict(format!("{address} is the gateway of network `{network}`")),
-        IpamError::TooSmall { .. } => {
-            Error::invalid(error.to_string()).hint("give a subnet of /31 or larger, or --gateway none")
-        }
+        IpamError::TooSmall { .. } => Error::invalid(error.to_string()).hint("give a subnet of /31 or larger, or --gateway none"),
         IpamError::BadState { .. } => Error::internal(format!("the leases of network `{network}` cannot be used: {error}")),
         _ => Error::invalid(format!("network `{network}`: {error}")),
     }

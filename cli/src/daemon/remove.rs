@@ -81,8 +81,8 @@ impl Daemon {
     pub(crate) fn bury(&self, mut container: Container) {
         let id = container.record.id.clone();
         container.link = None;
-        let removed = store::remove_directory(&self.paths.container(&id))
-            .and_then(|()| store::remove_file(&file_of(&self.paths.revenants(), &id)));
+        let removed =
+            store::remove_directory(&self.paths.container(&id)).and_then(|()| store::remove_file(&file_of(&self.paths.revenants(), &id)));
         if let Err(error) = removed {
             tracing::error!(id, %error, "files of a removed container are left");
         }

@@ -141,7 +141,8 @@ impl Daemon {
         if self.settled.send_replace(true) {
             return;
         }
-        let held: BTreeSet<_> = state.containers.values().flat_map(|c| c.leases.iter().map(|lease| (lease.network.clone(), lease.ip))).collect();
+        let held: BTreeSet<_> =
+            state.containers.values().flat_map(|c| c.leases.iter().map(|lease| (lease.network.clone(), lease.ip))).collect();
         for (name, network) in &mut state.networks {
             let expected = |owner: &str| state.expected.contains(owner);
             let leases = network.leases.pool.leases();

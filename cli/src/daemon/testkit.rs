@@ -14,9 +14,7 @@ use std::{
 
 use netloom_runtime::{
     channel::{AsyncChannel, Channel},
-    fabric::{
-        FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortReport,
-    },
+    fabric::{FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortReport},
     protocol::{Failure, Listener, RequestId, SupervisorState, ToDaemon, ToSupervisor, VERSION},
     spec::{
         Attachment, ContainerSpec, LimitSpec, NetworkMode, NetworkRequest, NetworkSpec, Plan, ProcessSpec, Protocol, Publication,

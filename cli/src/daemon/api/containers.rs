@@ -8,9 +8,7 @@ use axum::{
 use serde::Deserialize;
 
 use super::{super::error::Result, Done, Input, Shared};
-use crate::api::{
-    Container, CreateContainer, Created, KillContainer, PortBinding, Publications, RenameContainer, StopContainer, Waited,
-};
+use crate::api::{Container, CreateContainer, Created, KillContainer, PortBinding, Publications, RenameContainer, StopContainer, Waited};
 
 pub(super) fn routes() -> Router<std::sync::Arc<crate::daemon::Daemon>> {
     Router::new()
