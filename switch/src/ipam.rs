@@ -304,7 +304,7 @@ mod tests {
     fn the_lowest_never_used_address_comes_first_and_the_oldest_release_last() {
         let mut pool = pool("10.0.0.0/29");
         assert_eq!(pool.gateway(), Some(ip("10.0.0.1")));
-        let mut next = |pool: &mut Pool| pool.allocate("web").map(|address| address.octets()[3]);
+        let next = |pool: &mut Pool| pool.allocate("web").map(|address| address.octets()[3]);
         assert_eq!((next(&mut pool), next(&mut pool)), (Ok(2), Ok(3)));
         assert_eq!(pool.release(ip("10.0.0.3")), Some("web".into()));
         assert_eq!(pool.release(ip("10.0.0.2")), Some("web".into()));
