@@ -1,0 +1,158 @@
+//! `network` and all below it.
+
+use std::net::Ipv4Addr;
+
+use clap::{Args, Subcommand};
+use ipnet::Ipv4Net;
+
+use super::format::{FormatArgs, ListArgs};
+use crate::{
+    api::GatewayChoice,
+    words::{
+        container::{key_value, label},
+        network::{cidr, gateway, ipv4, mtu, name},
+    },
+};
+
+/// Manage networks
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network create --subnet 10.1.0.0/24 blue\n  $ netloom run --rm -it --net blue sh")]
+pub struct NetworkArgs {
+    #[command(subcommand)]
+    pub command: NetworkCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NetworkCommand {
+    Create(Box<CreateArgs>),
+    Ls(LsArgs),
+    Inspect(InspectArgs),
+    Rm(RmArgs),
+    Prune(PruneArgs),
+    Set(SetArgs),
+    Connect(ConnectArgs),
+    Disconnect(DisconnectArgs),
+    Port(PortArgs),
+}
+
+/// Make a network and print its name
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network create blue\n  $ netloom network create --subnet 10.1.0.0/24 --internal -o ageing=60s lab")]
+pub struct CreateArgs {
+    /// Its addresses, such as 10.1.0.0/24; one that overlaps nothing is chosen otherwise
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub subnet: Option<Ipv4Net>,
+    /// The gateway's address, or `none`; the first of the subnet otherwise
+    #[arg(long, value_name = "ADDRESS", value_parser = gateway)]
+    pub gateway: Option<GatewayChoice>,
+    /// The part of the subnet that containers get addresses from
+    #[arg(long, value_name = "CIDR", value_parser = cidr)]
+    pub ip_range: Option<Ipv4Net>,
+    /// No way out, and none in
+    #[arg(long)]
+    pub internal: bool,
+    /// Containers reach the gateway, but not each other
+    #[arg(long)]
+    pub isolated: bool,
+    /// The MTU of its interfaces, in bytes
+    #[arg(long, value_name = "N", value_parser = mtu)]
+    pub mtu: Option<u16>,
+    /// Let its containers reach what listens on this machine's loopback
+    #[arg(long)]
+    pub host_loopback: bool,
+    /// A setting, such as ageing=300s or fdb-max=8192 (repeat)
+    #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub options: Vec<(String, String)>,
+    /// Say something about it (repeat)
+    #[arg(long = "label", value_name = "K=V", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    #[arg(value_parser = name)]
+    pub name: String,
+}
+
+/// List networks
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network ls\n  $ netloom network ls --format '{{.name}} {{.subnet}}'")]
+pub struct LsArgs {
+    #[command(flatten)]
+    pub list: ListArgs,
+}
+
+/// Print all there is to know about networks
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network inspect bridge\n  $ netloom network inspect --format '{{.gateway}}' bridge")]
+pub struct InspectArgs {
+    #[command(flatten)]
+    pub format: FormatArgs,
+    #[arg(required = true, value_name = "NETWORK")]
+    pub networks: Vec<String>,
+}
+
+/// Remove networks that no container is on
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network rm blue")]
+pub struct RmArgs {
+    #[arg(required = true, value_name = "NETWORK")]
+    pub networks: Vec<String>,
+}
+
+/// Remove every network that no container is on, but `bridge`
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network prune")]
+pub struct PruneArgs {}
+
+/// Change settings of a network while it is used
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network set bridge ageing=60s fdb-max=1024")]
+pub struct SetArgs {
+    pub network: String,
+    #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub settings: Vec<(String, String)>,
+}
+
+/// Put a container on one more network
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network connect blue web\n  $ netloom network connect --ip 10.1.0.9 --alias www blue web")]
+pub struct ConnectArgs {
+    /// Its address there
+    #[arg(long, value_name = "ADDRESS", value_parser = ipv4)]
+    pub ip: Option<Ipv4Addr>,
+    /// One more name there (repeat)
+    #[arg(long = "alias", value_name = "NAME", value_parser = name)]
+    pub aliases: Vec<String>,
+    pub network: String,
+    pub container: String,
+}
+
+/// Take a container off a network
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network disconnect blue web")]
+pub struct DisconnectArgs {
+    pub network: String,
+    pub container: String,
+}
+
+/// List and change the ports of a network
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network port ls blue")]
+pub struct PortArgs {
+    #[command(subcommand)]
+    pub command: PortCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PortCommand {
+    Ls(super::look::PortsArgs),
+    Set(PortSetArgs),
+}
+
+/// Change settings of one port
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network port set blue 3 isolated=on")]
+pub struct PortSetArgs {
+    pub network: String,
+    /// The port's number, as `netloom ports` shows it
+    pub port: u16,
+    #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub settings: Vec<(String, String)>,
+}

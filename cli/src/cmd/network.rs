@@ -1,0 +1,109 @@
+//! `network` and all below it.
+
+use super::{Context, each, look, network_path};
+use crate::{
+    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, Network, Pruned, Settings},
+    args::network::{CreateArgs, InspectArgs, LsArgs, NetworkCommand, PortCommand, PortSetArgs},
+    error::CliError,
+    output::{self, Format},
+};
+
+pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliError> {
+    let client = &context.client;
+    match command {
+        NetworkCommand::Create(args) => create(*args, context),
+        NetworkCommand::Ls(args) => ls(&args, context),
+        NetworkCommand::Inspect(args) => inspect(&args, context),
+        NetworkCommand::Rm(args) => each(&args.networks, context, |name| {
+            client.delete::<Option<()>>(&network_path(name))?;
+            Ok(Some(name.to_owned()))
+        }),
+        NetworkCommand::Prune(_) => {
+            let pruned: Pruned = client.post("/v1/networks/prune", &())?;
+            output::lines(&pruned.networks)
+        }
+        NetworkCommand::Set(args) => {
+            let settings = settings(args.settings)?;
+            client.patch::<serde::de::IgnoredAny>(&network_path(&args.network), &settings).map(|_| ())
+        }
+        NetworkCommand::Connect(args) => {
+            let body = ConnectNetwork { container: args.container, ip: args.ip, aliases: args.aliases };
+            client.post::<Option<()>>(&format!("{}/connect", network_path(&args.network)), &body).map(|_| ())
+        }
+        NetworkCommand::Disconnect(args) => {
+            let body = DisconnectNetwork { container: args.container };
+            client.post::<Option<()>>(&format!("{}/disconnect", network_path(&args.network)), &body).map(|_| ())
+        }
+        NetworkCommand::Port(args) => match args.command {
+            PortCommand::Ls(args) => look::ports(&args, context),
+            PortCommand::Set(args) => port_set(args, context),
+        },
+    }
+}
+
+fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
+    let body = CreateNetwork {
+        name: args.name,
+        subnet: args.subnet,
+        gateway: args.gateway.unwrap_or_default(),
+        ip_range: args.ip_range,
+        internal: args.internal,
+        isolated: args.isolated,
+        mtu: args.mtu,
+        host_loopback: args.host_loopback,
+        labels: args.labels.into_iter().collect(),
+        options: settings(args.options)?,
+    };
+    let network: Network = context.client.post("/v1/networks", &body)?;
+    output::line(&network.name)
+}
+
+fn ls(args: &LsArgs, context: &Context) -> Result<(), CliError> {
+    let format = Format::of::<Network>(&args.list.format)?;
+    let networks: Vec<Network> = context.client.get("/v1/networks")?;
+    output::list(&networks, &format, &args.list)
+}
+
+/// What was found is printed even if a name is missing; the exit code is 1 then.
+fn inspect(args: &InspectArgs, context: &Context) -> Result<(), CliError> {
+    let format = Format::of::<Network>(&args.format)?;
+    let mut found: Vec<Network> = Vec::new();
+    let outcome = each(&args.networks, context, |name| {
+        found.push(context.client.get(&network_path(name))?);
+        Ok(None)
+    });
+    match format {
+        Format::Table | Format::Json => output::json(&found)?,
+        Format::Template(_) => found.iter().try_for_each(|network| output::one(network, &format))?,
+    }
+    outcome
+}
+
+fn port_set(args: PortSetArgs, context: &Context) -> Result<(), CliError> {
+    let path = format!("{}/ports/{}", network_path(&args.network), args.port);
+    context.client.patch::<serde::de::IgnoredAny>(&path, &settings(args.settings)?).map(|_| ())
+}
+
+/// A key that stands twice is a slip that nobody should have to find.
+fn settings(words: Vec<(String, String)>) -> Result<Settings, CliError> {
+    let mut settings = Settings::new();
+    for (key, value) in words {
+        if settings.insert(key.clone(), value).is_some() {
+            return Err(CliError::usage(format!("the setting `{key}` stands twice")));
+        }
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_stands_twice_is_refused() {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        assert_eq!(settings(vec![pair("a", "1"), pair("b", "2")]).map(|settings| settings.len()), Ok(2));
+        let error = settings(vec![pair("a", "1"), pair("a", "2")]).expect_err("twice");
+        assert_eq!((error.message.as_str(), error.exit_code), ("the setting `a` stands twice", 2));
+    }
+}

@@ -1,0 +1,215 @@
+//! A session with a supervisor: this terminal, or these pipes, at a process of a container.
+//!
+//! ```text
+//!   stdin ──▶ input thread ──┐                       ┌──▶ stdout, stderr
+//!                            ├──▶ attach.sock ──▶ output thread
+//!   signals ─▶ signal thread ┘ (through the conductor)   │ Started, Failed, Exited
+//!                   └───────────▶ conductor ◀────────────┘
+//! ```
+//!
+//! Every thread blocks on one thing, so a slow reader of our output holds back the container and nothing else. The conductor
+//! alone owns the terminal's mode and gives it back however the session ends. Data is never looked at, but for the detach keys.
+
+mod frames;
+mod keys;
+mod pump;
+mod terminal;
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use netloom_runtime::protocol::{FrameKind, FromSupervisor, Open, ToSession};
+use nix::sys::signal::{SigSet, Signal};
+
+pub use frames::{FrameReader, FrameWriter, Incoming};
+pub use keys::{DEFAULT_DETACH_KEYS, DetachKeys};
+use terminal::RawTerminal;
+pub use terminal::{stdin_is_terminal, window_size};
+
+use crate::error::CliError;
+
+/// How a session is held.
+#[derive(Debug)]
+pub struct Options {
+    /// The process is on a terminal of its own.
+    pub tty: bool,
+    /// Standard input is sent.
+    pub stdin: bool,
+    pub detach_keys: DetachKeys,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The process ended; 128+N for signal N.
+    Exited(u8),
+    /// The caller left; the process runs on.
+    Detached,
+}
+
+/// What the threads tell the conductor.
+#[derive(Debug)]
+enum Event {
+    Started,
+    Failed(CliError),
+    Exited(i32),
+    /// The supervisor is gone.
+    Lost(io::Error),
+    Signal(Signal),
+    /// Nobody reads our stdout any more.
+    StdoutClosed,
+    Detach,
+}
+
+/// A way to reach the process besides the session, for signals that must not wait behind its input.
+pub type SendSignal<'a> = &'a dyn Fn(i32) -> Result<(), CliError>;
+
+/// Opens the session and waits until the process runs.
+pub fn open_detached(stream: UnixStream, open: &Open) -> Result<(), CliError> {
+    let writer = FrameWriter::new(stream.try_clone().map_err(|error| lost(&error))?);
+    writer.control(open).map_err(|error| lost(&error))?;
+    let mut reader = FrameReader::new(stream);
+    loop {
+        match reader.next().map_err(|error| lost(&error))? {
+            Some(Incoming::Control(FromSupervisor::Started { .. } | FromSupervisor::Exited { .. })) => return Ok(()),
+            Some(Incoming::Control(FromSupervisor::Failed { failure })) => return Err(failure.into()),
+            Some(_) => {}
+            None => return Err(lost(&io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+}
+
+/// Opens the session and holds it until the process ends or the caller leaves.
+pub fn hold(stream: UnixStream, open: &Open, options: Options, send_signal: SendSignal<'_>) -> Result<Ended, CliError> {
+    let reader = FrameReader::new(stream.try_clone().map_err(|error| lost(&error))?);
+    let writer = FrameWriter::new(stream);
+    let terminal = if options.tty && options.stdin && stdin_is_terminal() { Some(RawTerminal::enter()?) } else { None };
+    writer.control(open).map_err(|error| lost(&error))?;
+
+    let (events, inbox) = channel();
+    watch_signals(events.clone())?;
+    let output = events.clone();
+    std::thread::spawn(move || pump::output(reader, &output));
+    let mut conductor = Conductor { writer, options, events, terminal, send_signal, started: false };
+    conductor.run(&inbox)
+}
+
+/// The one that decides; everything else only moves bytes.
+struct Conductor<'a> {
+    writer: FrameWriter,
+    options: Options,
+    events: Sender<Event>,
+    terminal: Option<RawTerminal>,
+    send_signal: SendSignal<'a>,
+    started: bool,
+}
+
+impl Conductor<'_> {
+    fn run(&mut self, inbox: &Receiver<Event>) -> Result<Ended, CliError> {
+        while let Ok(event) = inbox.recv() {
+            match event {
+                Event::Started => self.start(),
+                Event::Failed(error) => return Err(error),
+                Event::Exited(code) => return Ok(Ended::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX))),
+                Event::Lost(error) => return Err(lost(&error)),
+                Event::Signal(signal) => self.signal(signal)?,
+                // As if the process itself wrote to the pipe that broke.
+                Event::StdoutClosed => self.deliver(Signal::SIGPIPE),
+                Event::Detach => return Ok(Ended::Detached),
+            }
+        }
+        Err(lost(&io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// Input is read only once there is somebody to read it: a command that cannot start eats nothing.
+    fn start(&mut self) {
+        if std::mem::replace(&mut self.started, true) || !self.options.stdin {
+            return;
+        }
+        let keys = self.terminal.is_some().then(|| self.options.detach_keys.clone());
+        let (writer, events) = (self.writer.clone(), self.events.clone());
+        std::thread::spawn(move || {
+            if pump::input(&writer, keys) {
+                // The conductor is gone only if the session is over.
+                let _ = events.send(Event::Detach);
+            }
+        });
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), CliError> {
+        match signal {
+            Signal::SIGWINCH | Signal::SIGCONT => {
+                if signal == Signal::SIGCONT
+                    && let Some(terminal) = &self.terminal
+                {
+                    terminal.apply()?;
+                }
+                if let Some(size) = window_size().filter(|_| self.options.tty) {
+                    self.say(&ToSession::Resize { size });
+                }
+                Ok(())
+            }
+            signal => {
+                self.deliver(signal);
+                Ok(())
+            }
+        }
+    }
+
+    /// A signal must not wait behind input that the process does not read.
+    fn deliver(&self, signal: Signal) {
+        if !self.options.stdin || (self.send_signal)(signal as i32).is_err() {
+            self.say(&ToSession::Signal { signal: signal as i32 });
+        }
+    }
+
+    /// A supervisor that is gone is noticed by the output thread.
+    fn say(&self, word: &ToSession) {
+        let _ = self.writer.control(word);
+    }
+}
+
+/// The signals that are the process's, not ours, and those about the terminal.
+const WATCHED: &[Signal] = &[
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+];
+
+/// Blocks the watched signals for this thread and all that it starts, and lets one more thread wait for them.
+fn watch_signals(events: Sender<Event>) -> Result<(), CliError> {
+    let watched: SigSet = WATCHED.iter().copied().collect();
+    watched.thread_block().map_err(|error| CliError::io("cannot watch signals", &error.into()))?;
+    std::thread::spawn(move || {
+        while let Ok(signal) = watched.wait() {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+fn lost(error: &io::Error) -> CliError {
+    let why = match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => "it ended".to_owned(),
+        _ => crate::error::io_reason(error),
+    };
+    CliError { message: format!("lost the container's supervisor: {why}"), hint: None, exit_code: 125 }
+}
+
+/// Sends bytes as standard input.
+pub fn send_input(writer: &FrameWriter, bytes: &[u8]) -> Result<(), CliError> {
+    writer.data(FrameKind::Stdin, bytes).map_err(|error| lost(&error))
+}
+
+#[cfg(test)]
+mod tests;

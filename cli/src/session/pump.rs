@@ -1,0 +1,123 @@
+//! The threads of a session that move bytes: descriptors of ours on one side, frames on the other.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::mpsc::Sender,
+};
+
+use netloom_runtime::protocol::{FRAME_PAYLOAD_MAX, FrameKind, FromSupervisor, ToSession};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{DetachKeys, Event, FrameReader, FrameWriter, Incoming};
+
+/// Frames to stdout and stderr, in order, until the session ends. Errors of our own output are told once; what comes after is
+/// read and dropped, so that the process is not held up by a reader that went away.
+pub fn output(mut reader: FrameReader<UnixStream>, events: &Sender<Event>) {
+    let mut stdout = Sink::new(std::io::stdout().as_fd());
+    let mut stderr = Sink::new(std::io::stderr().as_fd());
+    loop {
+        let event = match reader.next() {
+            Ok(Some(Incoming::Stdout(bytes))) => match stdout.write(bytes) {
+                Ok(()) => continue,
+                Err(_) => Event::StdoutClosed,
+            },
+            Ok(Some(Incoming::Stderr(bytes))) => {
+                // Without a stderr there is no place to complain.
+                let _ = stderr.write(bytes);
+                continue;
+            }
+            Ok(Some(Incoming::Control(FromSupervisor::Started { .. }))) => Event::Started,
+            Ok(Some(Incoming::Control(FromSupervisor::Failed { failure }))) => Event::Failed(failure.into()),
+            Ok(Some(Incoming::Control(FromSupervisor::Exited { code }))) => Event::Exited(code),
+            Ok(None) => Event::Lost(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => Event::Lost(error),
+        };
+        let last = matches!(event, Event::Failed(_) | Event::Exited(_) | Event::Lost(_));
+        if events.send(event).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Standard input to frames until it ends, which is said; true: the detach keys were typed.
+pub fn input(writer: &FrameWriter, keys: Option<DetachKeys>) -> bool {
+    let stdin = std::io::stdin();
+    let Ok(source) = stdin.as_fd().try_clone_to_owned().map(File::from) else { return false };
+    forward(source, writer, keys).unwrap_or(false)
+}
+
+/// An error means that the session is over, which the output thread tells, or that there is no input any more.
+fn forward(mut source: File, writer: &FrameWriter, mut keys: Option<DetachKeys>) -> io::Result<bool> {
+    let mut buffer = vec![0; FRAME_PAYLOAD_MAX];
+    let mut passed = Vec::new();
+    loop {
+        let read = match source.read(&mut buffer) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                wait_for(source.as_fd(), PollFlags::POLLIN)?;
+                continue;
+            }
+            // A terminal that hung up answers EIO: that is its end.
+            Err(_) => 0,
+        };
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            let rest = keys.as_mut().map(DetachKeys::finish).unwrap_or_default();
+            writer.data(FrameKind::Stdin, &rest)?;
+            writer.control(&ToSession::StdinClosed)?;
+            return Ok(false);
+        }
+        let Some(keys) = &mut keys else {
+            writer.data(FrameKind::Stdin, bytes)?;
+            continue;
+        };
+        passed.clear();
+        let detach = keys.feed(bytes, &mut passed);
+        writer.data(FrameKind::Stdin, &passed)?;
+        if detach {
+            return Ok(true);
+        }
+    }
+}
+
+/// One of our own outputs, unbuffered.
+struct Sink {
+    file: Option<File>,
+}
+
+impl Sink {
+    fn new(fd: BorrowedFd<'_>) -> Self {
+        Self { file: fd.try_clone_to_owned().ok().map(File::from) }
+    }
+
+    /// Writes all of it; after the first error everything is dropped in silence.
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        while !bytes.is_empty() {
+            match file.write(bytes) {
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Whoever shares the descriptor made it non-blocking.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_for(file.as_fd(), PollFlags::POLLOUT)?,
+                Err(error) => {
+                    self.file = None;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn wait_for(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<()> {
+    match poll(&mut [PollFd::new(fd, what)], PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,68 @@
+//! Sessions against a supervisor that is a thread of the test.
+
+use std::{io::Read, thread};
+
+use netloom_runtime::protocol::Failure;
+
+use super::*;
+
+/// The other end: reads the opening word, then does what the test says.
+fn supervisor(script: impl FnOnce(FrameWriter, UnixStream) + Send + 'static) -> UnixStream {
+    let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
+    thread::spawn(move || {
+        let mut header = [0; 5];
+        theirs.read_exact(&mut header).expect("a header");
+        let mut opening = vec![0; usize::from(header[3]) << 8 | usize::from(header[4])];
+        theirs.read_exact(&mut opening).expect("an opening");
+        serde_json::from_slice::<Open>(&opening).expect("an opening word");
+        script(FrameWriter::new(theirs.try_clone().expect("a clone")), theirs);
+    });
+    ours
+}
+
+fn start() -> Open {
+    Open::Start { attach: true, size: None }
+}
+
+fn options() -> Options {
+    Options { tty: false, stdin: false, detach_keys: DEFAULT_DETACH_KEYS.parse().expect("keys") }
+}
+
+#[test]
+fn the_exit_code_is_passed_on() {
+    for code in [0, 7, 137, 255] {
+        let stream = supervisor(move |writer, _| {
+            writer.control(&FromSupervisor::Started { pid: 1 }).expect("sent");
+            writer.control(&FromSupervisor::Exited { code }).expect("sent");
+        });
+        let expected = Ended::Exited(u8::try_from(code).expect("small"));
+        assert_eq!(hold(stream, &start(), options(), &|_| Ok(())), Ok(expected));
+    }
+}
+
+#[test]
+fn a_failed_start_is_told_with_its_code_and_hint() {
+    let failure = Failure { message: "`x` was not found".into(), hint: Some("look".into()), code: 127 };
+    let sent = failure.clone();
+    let stream = supervisor(move |writer, _| writer.control(&FromSupervisor::Failed { failure: sent }).expect("sent"));
+    assert_eq!(hold(stream, &start(), options(), &|_| Ok(())), Err(CliError::from(failure.clone())));
+    let sent = failure.clone();
+    let stream = supervisor(move |writer, _| writer.control(&FromSupervisor::Failed { failure: sent }).expect("sent"));
+    assert_eq!(open_detached(stream, &start()), Err(CliError::from(failure)));
+}
+
+#[test]
+fn a_supervisor_that_dies_is_an_error_with_125() {
+    let error = hold(supervisor(|_, _| ()), &start(), options(), &|_| Ok(())).expect_err("it died");
+    assert_eq!((error.message.as_str(), error.exit_code), ("lost the container's supervisor: it ended", 125));
+    assert_eq!(open_detached(supervisor(|_, _| ()), &start()).expect_err("it died").exit_code, 125);
+}
+
+#[test]
+fn a_detached_start_is_over_once_the_command_runs() {
+    let stream = supervisor(|writer, mut stream| {
+        writer.control(&FromSupervisor::Started { pid: 1 }).expect("sent");
+        assert_eq!(stream.read(&mut [0]).expect("an end"), 0);
+    });
+    assert_eq!(open_detached(stream, &Open::Start { attach: false, size: None }), Ok(()));
+}
