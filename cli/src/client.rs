@@ -2,7 +2,7 @@
 //!
 //! A daemon that is not there is started. Nothing is sent twice.
 
-use std::{io, os::unix::net::UnixStream, path::PathBuf};
+use std::{io, os::unix::net::UnixStream};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, Response, StatusCode, body::{Bytes, Incoming}, client::conn::http1, header};

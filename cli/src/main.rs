@@ -4,20 +4,22 @@
 //! The hidden words that make it one of the latter are looked for before anything else is done.
 #![forbid(unsafe_code)]
 
-mod api;
-mod args;
-mod client;
-mod cmd;
-mod daemon;
-mod error;
-mod output;
-mod paths;
-mod session;
-mod words;
+pub mod api;
+pub mod args;
+pub mod client;
+pub mod cmd;
+pub mod daemon;
+pub mod error;
+pub mod output;
+pub mod paths;
+pub mod session;
+pub mod words;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, io, path::Path, process::ExitCode};
 
-use args::help::{self, Instead};
+use netloom_runtime::{helper, supervisor};
+
+use args::help::{Instead, parse};
 use error::CliError;
 
 fn main() -> ExitCode {
@@ -34,25 +36,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// The other processes: `[--root DIR] __WORD …`.
+/// The other processes: `__supervisor ROOT ID`, `__helper`, `--root DIR __daemon`.
 fn hidden(words: &[OsString]) -> Option<ExitCode> {
-    let (root, word) = match words {
-        [_, option, root, word, ..] if option == "--root" => (Some(PathBuf::from(root)), word),
-        [_, word, ..] => (None, word),
-        _ => return None,
-    };
-    match word.to_str()? {
-        "__daemon" => Some(daemon::main(root.as_deref())),
-        "__supervisor" => Some(netloom_runtime::supervisor::main()),
-        "__helper" => Some(netloom_runtime::helper::main()),
+    match words {
+        [_, word, rest @ ..] if word == supervisor::ARGUMENT => Some(supervisor::main(rest.iter().cloned(), start_daemon)),
+        [_, word, ..] if word == helper::ARGUMENT => Some(helper::main()),
+        [_, option, root, word, ..] if option == "--root" && word == "__daemon" => Some(daemon::main(Path::new(root))),
         _ => None,
     }
 }
 
+/// How a supervisor that finds no daemon gets one.
+fn start_daemon(root: &Path) -> io::Result<()> {
+    daemon::ensure(root).map_err(io::Error::other)
+}
+
 /// What a person typed. Beside an error stands whether it is to be coloured.
 fn command(words: Vec<OsString>) -> Result<u8, (CliError, bool)> {
-    let stderr = || output::coloured(args::ColorWhen::Auto, &std::io::stderr());
-    let cli = match help::parse(words) {
+    let stderr = || output::coloured(args::ColorWhen::Auto, &io::stderr());
+    let cli = match parse(words) {
         Ok(cli) => cli,
         Err(Instead::Print(text)) => return output::print(&text).map(|()| 0).map_err(|error| (error, stderr())),
         Err(Instead::Help(text)) => {
@@ -61,7 +63,7 @@ fn command(words: Vec<OsString>) -> Result<u8, (CliError, bool)> {
         }
         Err(Instead::Wrong(error)) => return Err((error, stderr())),
     };
-    let colour = output::coloured(cli.color, &std::io::stderr());
+    let colour = output::coloured(cli.color, &io::stderr());
     let told = |error| (error, colour);
     let context = cmd::Context::new(&cli).map_err(told)?;
     cmd::dispatch(cli, &context).map_err(told)

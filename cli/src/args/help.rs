@@ -206,8 +206,9 @@ mod tests {
 
     #[test]
     fn every_command_has_an_example_of_itself_and_fits_100_columns() {
-        let mut found = Vec::new();
-        all(&command(), "netloom", &mut found);
+        let (mut found, mut command) = (Vec::new(), command());
+        command.build();
+        all(&command, "netloom", &mut found);
         for (path, below) in found {
             let help = below.term_width(100).render_long_help().to_string();
             assert!(help.contains(&format!("$ {path}")), "no example of `{path}` in:\n{help}");

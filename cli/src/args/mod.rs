@@ -8,6 +8,8 @@ pub mod help;
 pub mod lifecycle;
 pub mod look;
 pub mod network;
+#[cfg(test)]
+mod reference;
 pub mod run;
 
 use std::path::PathBuf;

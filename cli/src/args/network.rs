@@ -142,6 +142,8 @@ pub struct PortArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum PortCommand {
+    /// List the ports of networks and what they counted
+    #[command(after_help = "EXAMPLES:\n  $ netloom network port ls blue")]
     Ls(super::look::PortsArgs),
     Set(PortSetArgs),
 }

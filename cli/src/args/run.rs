@@ -18,12 +18,6 @@ use crate::words::{
 };
 
 /// Run a command in a new container
-///
-/// The container sees a copy-on-write view of this machine's own files (or `--rootfs DIR`), its own
-/// processes, and an `eth0` on the network `bridge`. What it writes is gone when it is removed.
-///
-/// The exit code is the command's own; 125 is netloom's failure, 126 a command that cannot be executed,
-/// 127 one that was not found, 128+N a command that signal N ended.
 #[derive(Args, Debug)]
 #[command(disable_help_flag = true, after_help = RUN_EXAMPLES)]
 pub struct RunArgs {
@@ -69,7 +63,7 @@ pub struct ContainerArgs {
     #[arg(short, long = "label", value_name = "K=V", value_parser = label)]
     pub labels: Vec<(String, String)>,
     /// Print help
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::HelpShort)]
     pub help: Option<bool>,
     #[command(flatten)]
     pub network: NetworkOptions,
@@ -190,6 +184,12 @@ pub struct SecurityOptions {
 }
 
 const RUN_EXAMPLES: &str = "\
+The container sees a copy-on-write view of this machine's own files (or --rootfs DIR), its own
+processes, and an eth0 on the network `bridge`. What it writes is gone when it is removed.
+
+The exit code is the command's own; 125 is netloom's failure, 126 a command that cannot be executed,
+127 one that was not found, 128+N one that signal N ended.
+
 EXAMPLES:
   A shell on the network `bridge`, gone afterwards:
     $ netloom run --rm -it sh

@@ -9,7 +9,8 @@ use crate::error::CliError;
 
 /// Starts a container's supervisor; its first session is the stream.
 pub fn spawn(id: &str, context: &Context) -> Result<UnixStream, CliError> {
-    netloom_runtime::supervisor::spawn(&context.client.paths.root, id).map_err(|error| CliError::failed(error.to_string()))
+    netloom_runtime::supervisor::spawn(&context.client.paths.root, id)
+        .map_err(|error| CliError::io("cannot start the container's supervisor", &error))
 }
 
 /// A session with a supervisor that lives; none if there is none.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Row, View, human, template::ANY_KEY};
 use crate::api::{
-    Container, ContainerNetwork, Drop, Event, FdbEntry, Flow, Lease, Network, NetworkMember, Port, PortBinding, State, Stats,
+    Container, ContainerNetwork, Drop, Event, FdbEntry, Flow, Lease, Network, NetworkMember, Port, PortBinding, Stats,
 };
 
 fn any<T>(value: T) -> BTreeMap<String, T> {
@@ -301,6 +301,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::api::State;
 
     /// Keys whose values would be null or empty hide what is below them.
     fn assert_full(value: &Value, path: &str) {

@@ -13,7 +13,7 @@
 mod frames;
 mod keys;
 mod pump;
-mod terminal;
+pub mod terminal;
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use std::{
     sync::mpsc::{Receiver, Sender, channel},
 };
 
-use netloom_runtime::protocol::{FrameKind, FromSupervisor, Open, ToSession};
+use netloom_runtime::protocol::{FromSupervisor, Open, ToSession};
 use nix::sys::signal::{SigSet, Signal};
 
 pub use frames::{FrameReader, FrameWriter, Incoming};
@@ -204,11 +204,6 @@ fn lost(error: &io::Error) -> CliError {
         _ => crate::error::io_reason(error),
     };
     CliError { message: format!("lost the container's supervisor: {why}"), hint: None, exit_code: 125 }
-}
-
-/// Sends bytes as standard input.
-pub fn send_input(writer: &FrameWriter, bytes: &[u8]) -> Result<(), CliError> {
-    writer.data(FrameKind::Stdin, bytes).map_err(|error| lost(&error))
 }
 
 #[cfg(test)]

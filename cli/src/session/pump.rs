@@ -17,9 +17,9 @@ use super::{DetachKeys, Event, FrameReader, FrameWriter, Incoming};
 
 /// Frames to stdout and stderr, in order, until the session ends. Errors of our own output are told once; what comes after is
 /// read and dropped, so that the process is not held up by a reader that went away.
-pub fn output(mut reader: FrameReader<UnixStream>, events: &Sender<Event>) {
-    let mut stdout = Sink::new(std::io::stdout().as_fd());
-    let mut stderr = Sink::new(std::io::stderr().as_fd());
+pub(super) fn output(mut reader: FrameReader<UnixStream>, events: &Sender<Event>) {
+    let mut stdout = Sink::new(io::stdout().as_fd());
+    let mut stderr = Sink::new(io::stderr().as_fd());
     loop {
         let event = match reader.next() {
             Ok(Some(Incoming::Stdout(bytes))) => match stdout.write(bytes) {
@@ -45,8 +45,8 @@ pub fn output(mut reader: FrameReader<UnixStream>, events: &Sender<Event>) {
 }
 
 /// Standard input to frames until it ends, which is said; true: the detach keys were typed.
-pub fn input(writer: &FrameWriter, keys: Option<DetachKeys>) -> bool {
-    let stdin = std::io::stdin();
+pub(super) fn input(writer: &FrameWriter, keys: Option<DetachKeys>) -> bool {
+    let stdin = io::stdin();
     let Ok(source) = stdin.as_fd().try_clone_to_owned().map(File::from) else { return false };
     forward(source, writer, keys).unwrap_or(false)
 }
