@@ -58,6 +58,11 @@ impl Client {
         if connect(&self.paths).is_err() { Ok(None) } else { self.get(path).map(Some) }
     }
 
+    /// As `find`, but a daemon that does not run is not started: it knows nothing.
+    pub fn find_if_running<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, CliError> {
+        if connect(&self.paths).is_err() { Ok(None) } else { self.find(path) }
+    }
+
     /// Calls `each` with every line of an endless answer, until the daemon ends it.
     pub fn lines(&self, path: &str, mut each: impl FnMut(&[u8]) -> Result<(), CliError>) -> Result<(), CliError> {
         let stream = self.stream()?;

@@ -1,6 +1,9 @@
 //! `run`: make, start and follow a container.
 
+use std::time::{Duration, Instant};
+
 use netloom_runtime::protocol::Open;
+use serde::de::IgnoredAny;
 
 use super::{
     Context, container_path,
@@ -14,6 +17,9 @@ use crate::{
     output,
     session::{self, Ended, Options},
 };
+
+/// How long `run --rm` waits for the removal of what it ran.
+const REMOVAL: Duration = Duration::from_secs(5);
 
 /// The number is the command's own exit code.
 pub fn run(args: RunArgs, context: &Context) -> Result<u8, CliError> {
@@ -36,7 +42,12 @@ pub fn run(args: RunArgs, context: &Context) -> Result<u8, CliError> {
         session::hold(stream, &open, options, &|signal| send_signal(id, signal, context)).map(Some)
     })();
     match ended {
-        Ok(Some(Ended::Exited(code))) => Ok(code),
+        Ok(Some(Ended::Exited(code))) => {
+            if auto_remove {
+                wait_until_gone(id, context);
+            }
+            Ok(code)
+        }
         Ok(Some(Ended::Detached)) => Ok(0),
         Ok(None) => output::line(id).map(|()| 0),
         Err(error) => {
@@ -44,6 +55,18 @@ pub fn run(args: RunArgs, context: &Context) -> Result<u8, CliError> {
                 forget(id, context);
             }
             Err(if error.exit_code == 127 && image { rootfs_hint(error) } else { error })
+        }
+    }
+}
+
+/// With `--rm` the container's name is free once `run` is over. The command's exit code is what counts: a daemon that is gone, or
+/// slow, does not change it.
+fn wait_until_gone(id: &str, context: &Context) {
+    let deadline = Instant::now() + REMOVAL;
+    while Instant::now() < deadline {
+        match context.client.find_if_running::<IgnoredAny>(&container_path(id)) {
+            Ok(Some(_)) => std::thread::sleep(Duration::from_millis(2)),
+            _ => return,
         }
     }
 }

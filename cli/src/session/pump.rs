@@ -121,3 +121,64 @@ fn wait_for(fd: BorrowedFd<'_>, what: PollFlags) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::fd::OwnedFd, thread};
+
+    use super::*;
+
+    /// What `forward` makes of some input: the frames' kinds and payloads, and whether it detached.
+    fn forwarded(input: &'static [u8], keys: Option<&str>) -> (Vec<(u8, Vec<u8>)>, bool) {
+        let (source, mut feed) = io::pipe().expect("a pipe");
+        thread::spawn(move || feed.write_all(input));
+        let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
+        let keys = keys.map(|word| word.parse().expect("keys"));
+        let source = File::from(OwnedFd::from(source));
+        let worker = thread::spawn(move || forward(source, &FrameWriter::new(ours), keys));
+        let mut bytes = Vec::new();
+        theirs.read_to_end(&mut bytes).expect("frames");
+        let mut frames: Vec<(u8, Vec<u8>)> = Vec::new();
+        while !bytes.is_empty() {
+            let length = usize::from(bytes[3]) << 8 | usize::from(bytes[4]) | usize::from(bytes[2]) << 16;
+            let payload = bytes[5..5 + length].to_vec();
+            match frames.last_mut() {
+                Some((1, data)) if bytes[0] == 1 => data.extend(payload),
+                _ => frames.push((bytes[0], payload)),
+            }
+            bytes.drain(..5 + length);
+        }
+        (frames, worker.join().expect("no panic").expect("sent"))
+    }
+
+    const CLOSED: &[u8] = br#"{"type":"stdin_closed"}"#;
+
+    #[test]
+    fn input_arrives_whole_and_its_end_is_said() {
+        let input: &'static [u8] = Vec::leak((0..300_000_u32).map(|at| (at % 251) as u8).collect());
+        let (frames, detached) = forwarded(input, None);
+        assert!(!detached);
+        assert!(frames == [(1, input.to_vec()), (0, CLOSED.to_vec())]);
+        assert_eq!(forwarded(b"", None), (vec![(0, CLOSED.to_vec())], false));
+    }
+
+    #[test]
+    fn the_detach_keys_end_the_input_without_closing_it() {
+        assert_eq!(forwarded(b"ls\r\x10\x11gone", Some("ctrl-p,ctrl-q")), (vec![(1, b"ls\r".to_vec())], true));
+        assert_eq!(forwarded(b"ls\x10", Some("ctrl-p,ctrl-q")), (vec![(1, b"ls\x10".to_vec()), (0, CLOSED.to_vec())], false));
+    }
+
+    #[test]
+    fn without_keys_every_byte_is_data() {
+        assert_eq!(forwarded(b"\x10\x11", None), (vec![(1, b"\x10\x11".to_vec()), (0, CLOSED.to_vec())], false));
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_told_once() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let mut sink = Sink::new(writer.as_fd());
+        assert_eq!(sink.write(b"x").expect_err("nobody reads").kind(), io::ErrorKind::BrokenPipe);
+        sink.write(b"x").expect("dropped in silence");
+    }
+}
