@@ -115,7 +115,7 @@ impl Client {
 }
 
 fn connect(paths: &Paths) -> io::Result<UnixStream> {
-    UnixStream::connect(SocketPath::new(&paths.socket())?)
+    UnixStream::connect(SocketPath::new(&paths.socket())?.path())
 }
 
 async fn send(stream: UnixStream, method: Method, path: &str, body: Bytes) -> Result<Response<Incoming>, CliError> {

@@ -2,8 +2,6 @@
 
 use std::os::unix::net::UnixStream;
 
-use netloom_runtime::socket_path::SocketPath;
-
 use super::Context;
 use crate::error::CliError;
 
@@ -15,8 +13,7 @@ pub fn spawn(id: &str, context: &Context) -> Result<UnixStream, CliError> {
 
 /// A session with a supervisor that lives; none if there is none.
 pub fn connect(id: &str, context: &Context) -> Option<UnixStream> {
-    let path = context.client.paths.container(id).join("attach.sock");
-    SocketPath::new(&path).and_then(UnixStream::connect).ok()
+    netloom_runtime::sockets::connect_session(&context.client.paths.container(id)).ok()
 }
 
 /// A session with the supervisor of a container that should be running.
