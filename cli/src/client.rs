@@ -5,7 +5,12 @@
 use std::{io, os::unix::net::UnixStream};
 
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, Response, StatusCode, body::{Bytes, Incoming}, client::conn::http1, header};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
 use hyper_util::rt::TokioIo;
 use netloom_runtime::socket_path::SocketPath;
 use serde::{Serialize, de::DeserializeOwned};
@@ -108,9 +113,9 @@ impl Client {
         if let Ok(stream) = connect(&self.paths) {
             return Ok(stream);
         }
-        daemon::ensure(&self.paths.root)
-            .map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint(&self.paths.root)))?;
-        connect(&self.paths).map_err(|error| CliError::io(format!("cannot reach the daemon at `{}`", self.paths.socket().display()), &error))
+        daemon::ensure(&self.paths.root).map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint(&self.paths.root)))?;
+        connect(&self.paths)
+            .map_err(|error| CliError::io(format!("cannot reach the daemon at `{}`", self.paths.socket().display()), &error))
     }
 }
 
@@ -155,7 +160,8 @@ fn answer<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<T, Cli
 }
 
 fn silent(error: &hyper::Error) -> CliError {
-    CliError::failed(format!("the daemon broke off: {error}")).with_hint("it starts again with the next command; its log is in `daemon.log` under the root")
+    CliError::failed(format!("the daemon broke off: {error}"))
+        .with_hint("it starts again with the next command; its log is in `daemon.log` under the root")
 }
 
 /// One segment of a path, with everything escaped that has a meaning there (RFC 3986, 3.3).

@@ -79,9 +79,7 @@ pub struct PsArgs {
 
 /// Print all there is to know about containers or networks
 #[derive(Args, Debug)]
-#[command(
-    after_help = "EXAMPLES:\n  $ netloom inspect web\n  $ netloom inspect --format '{{.networks.bridge.ip_address}}' web"
-)]
+#[command(after_help = "EXAMPLES:\n  $ netloom inspect web\n  $ netloom inspect --format '{{.networks.bridge.ip_address}}' web")]
 pub struct InspectArgs {
     #[command(flatten)]
     pub format: FormatArgs,
@@ -125,7 +123,9 @@ pub struct PortArgs {
 /// A directory is copied with all that is in it; DIR/. copies what is in it without the directory itself.
 /// With - a tar archive is written to stdout or read from stdin.
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom cp web:/etc/hosts .\n  $ netloom cp ./site/. web:/srv/www\n  $ netloom cp web:/var/log - | tar t")]
+#[command(
+    after_help = "EXAMPLES:\n  $ netloom cp web:/etc/hosts .\n  $ netloom cp ./site/. web:/srv/www\n  $ netloom cp web:/var/log - | tar t"
+)]
 pub struct CpArgs {
     #[arg(value_name = "FROM", value_parser = copy_path)]
     pub from: CopyPath,

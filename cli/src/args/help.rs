@@ -17,7 +17,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     ("Files, ports, usage", &["cp", "port", "publish", "stats"]),
     ("Networks", &["network"]),
     ("Looking inside", &["ports", "fdb", "leases", "flows", "drops", "events"]),
-    ("This machine", &["doctor", "system", "version", "completions", "man"]),
+    ("This machine", &["system", "version", "completions", "man"]),
 ];
 
 /// What parsing the words came to, where it did not come to a command.
@@ -253,7 +253,12 @@ mod tests {
             ("run --bogus sh", "unknown option `--bogus`", "see `netloom run --help`", 125),
             ("run -p x sh", "`--publish`: `x` is not a container port from 1 to 65535", "see `netloom run --help`", 125),
             ("exec web", "some of `CONTAINER COMMAND` is missing", "see `netloom exec --help`", 125),
-            ("create -v data:/data sh", "`--volume`: `data` is not a path with a `/`: volumes are directories or files of the host, not names", "see `netloom create --help`", 125),
+            (
+                "create -v data:/data sh",
+                "`--volume`: `data` is not a path with a `/`: volumes are directories or files of the host, not names",
+                "see `netloom create --help`",
+                125,
+            ),
         ];
         for (line, message, hint, code) in table {
             assert_eq!(wrong(line), (message.to_owned(), hint.to_owned(), code), "for `{line}`");

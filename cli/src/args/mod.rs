@@ -71,7 +71,6 @@ pub enum Command {
     Flows(look::FlowsArgs),
     Drops(look::DropsArgs),
     Events(look::EventsArgs),
-    Doctor(look::DoctorArgs),
     System(look::SystemArgs),
     Version(look::VersionArgs),
     Completions(look::CompletionsArgs),

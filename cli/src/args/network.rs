@@ -37,7 +37,9 @@ pub enum NetworkCommand {
 
 /// Make a network and print its name
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom network create blue\n  $ netloom network create --subnet 10.1.0.0/24 --internal -o ageing=60s lab")]
+#[command(
+    after_help = "EXAMPLES:\n  $ netloom network create blue\n  $ netloom network create --subnet 10.1.0.0/24 --internal -o ageing=60s lab"
+)]
 pub struct CreateArgs {
     /// Its addresses, such as 10.1.0.0/24; one that overlaps nothing is chosen otherwise
     #[arg(long, value_name = "CIDR", value_parser = cidr)]

@@ -142,9 +142,8 @@ pub fn umask() -> u32 {
 }
 
 fn root(files: FileOptions) -> Result<RootSpec, CliError> {
-    let here = |path: PathBuf| {
-        std::path::absolute(&path).map_err(|error| CliError::io(format!("cannot find `{}`", path.display()), &error))
-    };
+    let here =
+        |path: PathBuf| std::path::absolute(&path).map_err(|error| CliError::io(format!("cannot find `{}`", path.display()), &error));
     let mut volumes = files.volumes;
     for volume in &mut volumes {
         volume.source = here(std::mem::take(&mut volume.source))?;

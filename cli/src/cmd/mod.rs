@@ -104,7 +104,6 @@ fn rest(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Flows(args) => look::flows(&args, context),
         Command::Drops(args) => look::drops(&args, context),
         Command::Events(args) => look::events(&args, context),
-        Command::Doctor(_) => Ok(()),
         Command::System(args) => own::system(&args.command, context),
         Command::Version(args) => own::version(&args, context),
         Command::Completions(args) => own::completions(args.shell),

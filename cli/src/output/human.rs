@@ -137,13 +137,8 @@ mod tests {
     fn status_tells_state_code_and_age() {
         let at = |seconds| humantime::format_rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
-        let container = |state, exit_code| Container {
-            state,
-            exit_code,
-            started: Some(at(880)),
-            finished: Some(at(990)),
-            ..Container::default()
-        };
+        let container =
+            |state, exit_code| Container { state, exit_code, started: Some(at(880)), finished: Some(at(990)), ..Container::default() };
         assert_eq!(status(&container(State::Running, None), now), "Up 2 minutes");
         assert_eq!(status(&container(State::Paused, None), now), "Up 2 minutes (Paused)");
         assert_eq!(status(&container(State::Exited, Some(137)), now), "Exited (137) 10 seconds ago");
@@ -152,7 +147,15 @@ mod tests {
 
     #[test]
     fn sizes_have_three_digits() {
-        let table = [(0, "0B"), (1023, "1023B"), (1024, "1.00KiB"), (1536, "1.50KiB"), (10 << 20, "10.0MiB"), (300 << 20, "300MiB"), (5 << 30, "5.00GiB")];
+        let table = [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.00KiB"),
+            (1536, "1.50KiB"),
+            (10 << 20, "10.0MiB"),
+            (300 << 20, "300MiB"),
+            (5 << 30, "5.00GiB"),
+        ];
         for (size, text) in table {
             assert_eq!(bytes(size), text);
         }
@@ -168,10 +171,7 @@ mod tests {
         };
         use Protocol::{Tcp, Udp};
         assert_eq!(ports(&[]), "");
-        assert_eq!(
-            ports(&[binding("::", 8080, 80, Tcp), binding("0.0.0.0", 8080, 80, Tcp)]),
-            "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"
-        );
+        assert_eq!(ports(&[binding("::", 8080, 80, Tcp), binding("0.0.0.0", 8080, 80, Tcp)]), "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp");
         assert_eq!(
             ports(&[binding("127.0.0.1", 8001, 81, Tcp), binding("127.0.0.1", 8000, 80, Tcp), binding("127.0.0.1", 8002, 82, Udp)]),
             "127.0.0.1:8000-8001->80-81/tcp, 127.0.0.1:8002->82/udp"

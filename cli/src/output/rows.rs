@@ -7,9 +7,7 @@ use netloom_switch::Mac;
 use serde::Serialize;
 
 use super::{Row, View, human, template::ANY_KEY};
-use crate::api::{
-    Container, ContainerNetwork, Drop, Event, FdbEntry, Flow, Lease, Network, NetworkMember, Port, PortBinding, Stats,
-};
+use crate::api::{Container, ContainerNetwork, Drop, Event, FdbEntry, Flow, Lease, Network, NetworkMember, Port, PortBinding, Stats};
 
 fn any<T>(value: T) -> BTreeMap<String, T> {
     BTreeMap::from([(ANY_KEY.to_owned(), value)])
@@ -162,7 +160,8 @@ impl Row for Lease {
 }
 
 impl Row for Flow {
-    const HEADERS: &'static [&'static str] = &["PROTOCOL", "NETWORK", "CONTAINER", "PORT", "INSIDE", "DIRECTION", "OUTSIDE", "STATE", "IDLE"];
+    const HEADERS: &'static [&'static str] =
+        &["PROTOCOL", "NETWORK", "CONTAINER", "PORT", "INSIDE", "DIRECTION", "OUTSIDE", "STATE", "IDLE"];
 
     fn cells(&self, _: &View) -> Vec<String> {
         vec![
@@ -207,14 +206,7 @@ impl Row for Event {
 
     fn cells(&self, view: &View) -> Vec<String> {
         let attributes = self.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-        vec![
-            self.time.clone(),
-            self.kind.clone(),
-            self.action.clone(),
-            self.name.clone(),
-            view.id(&self.id),
-            attributes.join(" "),
-        ]
+        vec![self.time.clone(), self.kind.clone(), self.action.clone(), self.name.clone(), view.id(&self.id), attributes.join(" ")]
     }
 
     fn sample() -> Self {

@@ -9,7 +9,9 @@ pub fn render(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> 
     let widths: Vec<usize> = headers
         .iter()
         .enumerate()
-        .map(|(at, header)| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).fold(header.chars().count(), usize::max))
+        .map(|(at, header)| {
+            rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).fold(header.chars().count(), usize::max)
+        })
         .collect();
     let mut text = String::new();
     push(&mut text, headers, &widths);

@@ -166,11 +166,7 @@ mod tests {
     fn wrong_keys_exit_2_and_name_the_right_ones() {
         let table = [
             ("{{.nam}}", "`--format`: unknown key `nam`", Some("the keys are name, pid, labels, networks, ports")),
-            (
-                "{{.networks.bridge.ip}}",
-                "`--format`: unknown key `ip` below `.networks.bridge`",
-                Some("the keys are ip_address, aliases"),
-            ),
+            ("{{.networks.bridge.ip}}", "`--format`: unknown key `ip` below `.networks.bridge`", Some("the keys are ip_address, aliases")),
             ("{{.pid.x}}", "`--format`: `.pid` has no keys, so `x` is not one of them", None),
             (
                 "{{.ports.host_port}}",

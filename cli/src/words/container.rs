@@ -214,10 +214,7 @@ mod tests {
                 ("no-new-privileges=false", SecurityOpt::NoNewPrivileges(false)),
             ],
         );
-        refuses(
-            security_opt,
-            &[("apparmor=x", "`apparmor=x` is not a security option: seccomp=unconfined or no-new-privileges[=false]")],
-        );
+        refuses(security_opt, &[("apparmor=x", "`apparmor=x` is not a security option: seccomp=unconfined or no-new-privileges[=false]")]);
     }
 
     #[test]

@@ -42,7 +42,10 @@ pub enum CopyPath {
     /// `-`: a tar archive on stdin or stdout.
     Stream,
     Local(String),
-    Container { container: String, path: String },
+    Container {
+        container: String,
+        path: String,
+    },
 }
 
 /// `CONTAINER:PATH`, a local path, or `-`. A local name with a colon is written `./a:b`.

@@ -171,9 +171,6 @@ mod tests {
     #[test]
     fn a_private_port_may_name_its_protocol() {
         takes(private_port, &[("80", (80, None)), ("53/udp", (53, Some(Protocol::Udp)))]);
-        refuses(
-            private_port,
-            &[("0/tcp", "`0` is not a container port from 1 to 65535"), ("80/x", "`x` is not a protocol: tcp or udp")],
-        );
+        refuses(private_port, &[("0/tcp", "`0` is not a container port from 1 to 65535"), ("80/x", "`x` is not a protocol: tcp or udp")]);
     }
 }

@@ -36,8 +36,22 @@ fn fraction(digits: &str, unit: u64) -> Option<u64> {
 
 /// The resource limits that Linux has (getrlimit(2)), by docker's names.
 const LIMITS: &[&str] = &[
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
-    "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// `--ulimit NAME=SOFT[:HARD]`; -1 and `unlimited` have no bound.
@@ -108,9 +122,7 @@ pub fn since(word: &str) -> Result<Since, WordError> {
     if let Ok(time) = humantime::parse_rfc3339_weak(word) {
         return Ok(Since::At(time));
     }
-    humantime::parse_duration(word)
-        .map(Since::Ago)
-        .map_err(|_| not(word, "a time such as 2026-01-31T12:00:00Z or a duration such as 10m"))
+    humantime::parse_duration(word).map(Since::Ago).map_err(|_| not(word, "a time such as 2026-01-31T12:00:00Z or a duration such as 10m"))
 }
 
 #[cfg(test)]
@@ -168,7 +180,13 @@ mod tests {
         refuses(tail, &[("-1", "`-1` is not a number of lines or `all`")]);
         takes(pids, &[("100", PidsLimit(Some(100))), ("-1", PidsLimit(None))]);
         refuses(pids, &[("few", "`few` is not a number of processes, or -1 for no limit")]);
-        takes(since, &[("10m", Since::Ago(Duration::from_secs(600))), ("1970-01-01T00:00:10Z", Since::At(SystemTime::UNIX_EPOCH + Duration::from_secs(10)))]);
+        takes(
+            since,
+            &[
+                ("10m", Since::Ago(Duration::from_secs(600))),
+                ("1970-01-01T00:00:10Z", Since::At(SystemTime::UNIX_EPOCH + Duration::from_secs(10))),
+            ],
+        );
         refuses(since, &[("noon", "`noon` is not a time such as 2026-01-31T12:00:00Z or a duration such as 10m")]);
     }
 }

@@ -148,8 +148,13 @@ pub fn pack(source: &Path, name: &Path, into: &mut dyn Write) -> io::Result<()> 
     let mut builder = Builder::new(into);
     let mut waiting = vec![(source.to_owned(), name.to_owned())];
     while let Some((path, name)) = waiting.pop() {
-        let found = if waiting.is_empty() && path.as_os_str().as_encoded_bytes().ends_with(b"/") { fs::metadata(&path)? } else { fs::symlink_metadata(&path)? };
-        append(&mut builder, &path, &name, &found).map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display())))?;
+        let found = if waiting.is_empty() && path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            fs::metadata(&path)?
+        } else {
+            fs::symlink_metadata(&path)?
+        };
+        append(&mut builder, &path, &name, &found)
+            .map_err(|error| io::Error::new(error.kind(), format!("`{}`: {error}", path.display())))?;
         if found.is_dir() {
             for entry in fs::read_dir(&path)? {
                 let entry = entry?;

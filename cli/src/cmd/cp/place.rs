@@ -30,9 +30,7 @@ pub fn local(source: &str, kind: Kind, to: &str) -> Result<PathBuf, CliError> {
 }
 
 /// The place in a container for something from here; `look` tells what stands there.
-pub fn inside(
-    source: &str, kind: Kind, to: &str, look: impl FnMut(&Path) -> Result<Option<Kind>, CliError>,
-) -> Result<Target, CliError> {
+pub fn inside(source: &str, kind: Kind, to: &str, look: impl FnMut(&Path) -> Result<Option<Kind>, CliError>) -> Result<Target, CliError> {
     target(source, kind, to, look)
 }
 
@@ -40,9 +38,7 @@ fn local_kind(path: &Path) -> Option<Kind> {
     std::fs::metadata(path).ok().map(|found| if found.is_dir() { Kind::Directory } else { Kind::Other })
 }
 
-fn target(
-    source: &str, kind: Kind, to: &str, mut look: impl FnMut(&Path) -> Result<Option<Kind>, CliError>,
-) -> Result<Target, CliError> {
+fn target(source: &str, kind: Kind, to: &str, mut look: impl FnMut(&Path) -> Result<Option<Kind>, CliError>) -> Result<Target, CliError> {
     let place = PathBuf::from(plain(to));
     match (look(&place)?, kind) {
         (Some(Kind::Directory), Kind::Directory) if contents_only(source) => Ok(Target { directory: place, name: ".".into() }),
