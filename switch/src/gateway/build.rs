@@ -1,7 +1,7 @@
 //! Frames from the gateway, made in one buffer that is used again and again.
 //!
-//! Whatever the gateway says goes through [`Builder::send`], or, where the payload is already in place (a datagram read straight
-//! from a host socket, a segment written by smoltcp), through the calls that add only the headers.
+//! Short answers are written by a closure ([`Builder::send_ipv4`]); where the payload is already in place (a datagram read straight
+//! from a host socket, a segment written by smoltcp), only the headers are added ([`Builder::send_udp`], [`Builder::emit_packet`]).
 
 use std::net::Ipv4Addr;
 
