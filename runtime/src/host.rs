@@ -9,14 +9,13 @@ use std::{
 use caps::CapSet;
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
-use nix::sys::{
-    resource::{Resource, getrlimit, setrlimit},
-    socket::SockaddrStorage,
-};
+use nix::sys::socket::SockaddrStorage;
 use rtnetlink::{
     RouteMessageBuilder,
     packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
+
+use crate::sys;
 
 /// Why the host would not tell, or not let go.
 #[derive(Debug, thiserror::Error)]
@@ -75,11 +74,9 @@ pub fn drop_capabilities() -> Result<(), HostError> {
     Ok(())
 }
 
-/// Allows this process as many descriptors as it may have; returns how many that is.
-pub fn raise_descriptor_limit() -> nix::Result<u64> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    Ok(hard)
+/// Lets no program that this one executes have its descriptors but the three standard ones.
+pub fn close_inherited_on_exec() -> io::Result<()> {
+    sys::fd::close_on_exec_from(3).map_err(io::Error::from)
 }
 
 #[cfg(test)]

@@ -3,6 +3,18 @@
 //! Each function makes one call, states why that call is sound, and returns owned or plain values; no policy lives here, and what
 //! nix, socket2 or std can do safely is not repeated. Sections go by topic, in alphabetical order.
 
+/// Descriptors as such.
+pub(crate) mod fd {
+    use libc::c_uint;
+    use nix::errno::Errno;
+
+    /// Marks every descriptor from `first` on as close-on-exec (close_range(2), Linux 5.11).
+    pub(crate) fn close_on_exec_from(first: c_uint) -> nix::Result<()> {
+        // SAFETY: the arguments are numbers, and with this flag nothing is closed now: every owner keeps what it owns.
+        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
+    }
+}
+
 /// Descriptors that a tokio runtime watches.
 pub(crate) mod readiness {
     use std::{io, os::fd::OwnedFd};

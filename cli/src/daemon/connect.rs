@@ -196,8 +196,10 @@ impl Daemon {
             (id, attachment)
         };
         if let Some(attachment) = attachment {
-            let connected = self.request(&id, Request::Connect { attachment: attachment.clone() }, CONNECT_PATIENCE).await;
-            if let Err(error) = connected {
+            let connected = self.request(&id, Request::Connect { attachment }, CONNECT_PATIENCE).await;
+            if let Err(error) = connected.and_then(|()| self.check_attached(&id, network)) {
+                // An interface without a port would be a dead end.
+                self.request(&id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await.ok();
                 self.forget_network(&id, network);
                 return Err(error);
             }
@@ -234,6 +236,13 @@ impl Daemon {
         let mut state = self.state();
         state.by_id_mut(&id)?.record.spec.network.networks.retain(|request| request.network != network);
         self.write_record(state.by_id(&id)?)
+    }
+
+    fn check_attached(&self, id: &str, network: &str) -> Result<()> {
+        match self.state().by_id(id)?.port_on(network) {
+            Some(_) => Ok(()),
+            None => Err(Error::failed(format!("the port on network `{network}` was not attached")).hint("see the daemon's log")),
+        }
     }
 
     fn forget_network(&self, id: &str, network: &str) {

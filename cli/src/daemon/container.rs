@@ -104,6 +104,11 @@ impl Container {
         self.runs() || self.status.state == State::Restarting
     }
 
+    /// Whether somebody waits for an answer of its supervisor.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| !link.pending.is_empty())
+    }
+
     pub(crate) fn comes_back(&self) -> bool {
         self.record.spec.restart == RestartPolicy::Always
     }

@@ -65,15 +65,22 @@ impl Daemon {
                 container.status.started = Some(started);
                 container.status.exit_code = None;
                 container.status.wanted = true;
-                if let Err(error) = self.attach_to(state, &id, hello.ports, hello.listeners, hello.fds) {
-                    tracing::error!(id, error = error.message, "a container that came back has lost its network");
-                }
             }
             SupervisorState::Restarting => container.status.state = api::State::Restarting,
             SupervisorState::Exited { code, error } if container.is_active() => {
                 self.exited_in(state, &id, Ending { code, error, will_restart: false });
             }
             SupervisorState::Created | SupervisorState::Exited { .. } => {}
+        }
+        // One whose start was under way when its daemon went brings ports, too.
+        let attached = self.attach_to(state, &id, hello.ports, hello.listeners, hello.fds);
+        if let Err(error) = attached {
+            let container = state.by_id_mut(&id)?;
+            tracing::error!(id, error = error.message, "a container that came back has lost its network");
+            if !container.runs() {
+                container.link = None;
+                return Err(error);
+            }
         }
         self.keep_status(state, &id);
         self.settle_if_all_are_back(state);

@@ -12,7 +12,7 @@ use super::{
     lookup::no_such,
     state::State,
 };
-use crate::api::{self, Drop, FdbEntry, Flow, Lease, Port};
+use crate::api::{Drop, FdbEntry, Flow, Lease, Port};
 
 /// What port 0 is called.
 const GATEWAY: &str = "gateway";
@@ -169,7 +169,7 @@ fn owner(owners: &BTreeMap<PortId, &Container>, port: PortId) -> String {
     }
 }
 
-fn port_row(state: &State, network: &str, report: PortReport) -> api::Port {
+fn port_row(state: &State, network: &str, report: PortReport) -> Port {
     let owners = owners(state, network);
     let link = owners.get(&report.port).and_then(|container| container.port_on(network)).map(|port| port.attachment.ifname.clone());
     let drops = report.counts.drops.iter().map(|(reason, frames)| (reason.name().to_owned(), *frames)).collect();

@@ -48,6 +48,8 @@ mod store;
 mod supervisors;
 #[cfg(test)]
 mod testkit;
+#[cfg(test)]
+mod tests;
 
 use std::{
     env, io,
@@ -158,6 +160,8 @@ pub fn main(root: &Path) -> ExitCode {
 /// Leaves the caller's session and has a child that is nobody's once we end.
 fn detach(paths: &Paths) -> Result<(), MainError> {
     setsid().map_err(|errno| MainError::io("leave the session")(errno.into()))?;
+    // Whoever waits for the end of a pipe of our caller's must not wait for us.
+    host::close_inherited_on_exec().map_err(MainError::io("let go of the caller's files"))?;
     let spawned = start::command(&paths.root).env(start::DETACHED, "1").spawn();
     spawned.map(drop).map_err(MainError::io("start the daemon"))
 }
@@ -167,9 +171,6 @@ fn run(paths: &Paths) -> Result<(), MainError> {
     paths.make_root()?;
     let Some(_life) = live(paths)? else { return say(start::READY) };
     log::start(&paths.log()).map_err(MainError::io("open the log"))?;
-    if let Err(error) = host::raise_descriptor_limit() {
-        tracing::warn!(%error, "the limit of open files stays as it is");
-    }
     // Before any thread is there: a thread has the capabilities of the one that made it.
     host::drop_capabilities()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MainError::io("start the runtime"))?;

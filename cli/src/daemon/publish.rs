@@ -36,6 +36,10 @@ impl Daemon {
         for publication in publications {
             if runs {
                 self.request(&id, Request::Publish { publication: publication.clone() }, PATIENCE).await?;
+                if !self.state().by_id(&id)?.listeners.iter().any(|listening| listening.listener.publication == publication) {
+                    self.request(&id, Request::Unpublish { publication }, PATIENCE).await.ok();
+                    return Err(Error::failed("the data plane did not take the listener").hint("see the daemon's log"));
+                }
             }
             let mut state = self.state();
             let container = state.by_id_mut(&id)?;

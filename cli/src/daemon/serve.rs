@@ -9,7 +9,7 @@
 //! Whoever starts a daemon holds daemon.lock, so a daemon that holds it knows that nobody waits for it to accept.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -18,10 +18,13 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use netloom_runtime::{channel, socket_path::SocketPath};
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+};
 use tokio::{
     net::{UnixListener, UnixStream},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     time::{Instant, interval, sleep, timeout},
 };
 
@@ -43,6 +46,7 @@ pub(super) async fn until_idle(daemon: &Arc<Daemon>, ready: impl FnOnce() -> Res
     let mut sockets = Sockets::bind(daemon)?;
     ready()?;
     tokio::spawn(Arc::clone(daemon).come_back());
+    tokio::spawn(reap(signal(SignalKind::child()).map_err(MainError::io("watch for children"))?));
     loop {
         let lock = tokio::select! {
             () = sockets.serve(daemon, &router) => return Ok(()),
@@ -59,6 +63,18 @@ pub(super) async fn until_idle(daemon: &Arc<Daemon>, ready: impl FnOnce() -> Res
     }
 }
 
+/// Supervisors that this daemon spawned are its children.
+async fn reap(mut ended: Signal) {
+    while ended.recv().await.is_some() {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                break;
+            }
+            tracing::debug!(?status, "a child has ended");
+        }
+    }
+}
+
 struct Sockets {
     api: UnixListener,
     supervisors: channel::Listener,
@@ -68,12 +84,16 @@ impl Sockets {
     /// Binds both; what a predecessor left at their paths is nobody's, since we hold daemon.pid.
     fn bind(daemon: &Daemon) -> Result<Self, MainError> {
         let paths = &daemon.paths;
-        for path in [paths.supervisor_socket(), paths.socket()] {
-            store::remove_file(&path).map_err(|error| MainError::Restore(error.into()))?;
+        // Bound beside their place and moved there: whoever sees a socket can connect to it.
+        let [new_supervisors, new_api] = [paths.supervisor_socket(), paths.socket()].map(|path| path.with_extension("new"));
+        for path in [&new_supervisors, &new_api] {
+            store::remove_file(path).map_err(|error| MainError::Restore(error.into()))?;
         }
-        let supervisors = channel::Listener::bind(&paths.supervisor_socket())?;
-        let path = SocketPath::new(&paths.socket()).map_err(MainError::io("name the API's socket"))?;
+        let supervisors = channel::Listener::bind(&new_supervisors)?;
+        let path = SocketPath::new(&new_api).map_err(MainError::io("name the API's socket"))?;
         let api = UnixListener::bind(path.path()).map_err(MainError::io("listen for the API"))?;
+        fs::rename(&new_supervisors, paths.supervisor_socket()).map_err(MainError::io("put supervisor.sock in its place"))?;
+        fs::rename(&new_api, paths.socket()).map_err(MainError::io("put netloom.sock in its place"))?;
         Ok(Self { api, supervisors })
     }
 

@@ -63,8 +63,9 @@ impl State {
         container.ports.iter().filter_map(|port| self.networks.get(&port.attachment.network)).map(|network| network.plane).collect()
     }
 
-    /// Whether anything is left to care for.
+    /// Whether nothing runs, starts or ends. Supervisors of stopped containers may live: they find the next daemon by themselves.
     pub(crate) fn is_idle(&self) -> bool {
-        self.leaving.is_empty() && self.expected.is_empty() && self.containers.values().all(|container| container.link.is_none())
+        let rests = |container: &Container| !container.is_active() && container.leases.is_empty() && !container.is_asked();
+        self.leaving.is_empty() && self.expected.is_empty() && self.containers.values().all(rests)
     }
 }

@@ -47,10 +47,15 @@ impl Scratch {
 
     /// A daemon on this directory, after what its predecessor left has been read.
     pub(crate) fn daemon(&self) -> Arc<Daemon> {
+        self.daemon_on(&[])
+    }
+
+    /// The same on a host with these routes.
+    pub(crate) fn daemon_on(&self, routes: &[ipnet::IpNet]) -> Arc<Daemon> {
         let paths = Paths::at(&self.0);
         paths.make_root().unwrap();
         let daemon = Daemon::new(paths, Box::new(Remembering::default()), Box::new(Nobody), 1);
-        daemon.restore(&[]).unwrap();
+        daemon.restore(routes).unwrap();
         Arc::new(daemon)
     }
 }
@@ -97,8 +102,9 @@ type Answer<T> = std::result::Result<T, FabricError>;
 
 impl Plane for Remembering {
     fn add_network(&self, _: NetworkConfig) -> Answer<NetworkId> {
-        self.told().networks += 1;
-        Ok(NetworkId(self.told().networks))
+        let mut told = self.told();
+        told.networks += 1;
+        Ok(NetworkId(told.networks))
     }
 
     fn configure(&self, _: NetworkId, _: NetworkConfig) -> Answer<()> {
