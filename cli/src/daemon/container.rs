@@ -11,7 +11,7 @@ use netloom_switch::PortId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
 
-use super::{lookup::short, supervisors::Wire};
+use super::{lookup::short, stats::Sample, supervisors::Wire};
 use crate::api::{self, ContainerNetwork, PortBinding, State};
 
 /// The exit code of a container whose supervisor was lost: as one killed by SIGKILL, which it was.
@@ -29,6 +29,8 @@ pub(crate) struct Container {
     /// What of them is attached.
     pub ports: Vec<AttachedPort>,
     pub listeners: Vec<Listening>,
+    /// What it had used when `stats` looked last.
+    pub sample: Option<Sample>,
     /// Follows `status` for those who wait.
     pub life: watch::Sender<Life>,
 }
@@ -83,7 +85,16 @@ pub(crate) struct Listening {
 impl Container {
     pub(crate) fn new(record: Record, status: Status) -> Self {
         let life = Life { state: status.state, exit_code: status.exit_code, supervised: false };
-        Self { record, status, link: None, leases: Vec::new(), ports: Vec::new(), listeners: Vec::new(), life: watch::Sender::new(life) }
+        Self {
+            record,
+            status,
+            link: None,
+            leases: Vec::new(),
+            ports: Vec::new(),
+            listeners: Vec::new(),
+            sample: None,
+            life: watch::Sender::new(life),
+        }
     }
 
     pub(crate) fn id(&self) -> &str {

@@ -44,6 +44,7 @@ mod restore;
 mod serve;
 mod start;
 mod state;
+mod stats;
 mod store;
 mod supervisors;
 #[cfg(test)]

@@ -4,12 +4,8 @@
 
 use std::{
     io,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::process::CommandExt,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -17,6 +13,7 @@ use std::{
 use netloom_runtime::{
     channel::{AsyncChannel, Channel, ChannelError, Listener},
     protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
+    supervisor, userns,
 };
 use tokio::{sync::oneshot, time::timeout};
 
@@ -198,17 +195,20 @@ impl Processes {
 
 impl Launcher for Processes {
     fn supervisor(&self, id: &str) -> Result<()> {
-        let failed = |error: io::Error| Error::failed(format!("cannot start a supervisor: {error}"));
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("netloom").arg("--root").arg(&self.root).arg("__supervisor").arg(id);
-        let child = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        child.map(drop).map_err(failed)
+        // Its first session is not needed: it is asked to start once it has said hello.
+        let spawned = supervisor::spawn(&self.root, id);
+        spawned.map(drop).map_err(|error| Error::failed(format!("cannot start a supervisor: {error}")))
     }
 
     fn user_namespace(&self) -> Result<Option<OwnedFd>> {
         if self.is_root {
             return Ok(None);
         }
-        Err(Error::failed("this version makes no user namespaces"))
+        let made = userns::create().map_err(|error| {
+            let hint = error.hint().unwrap_or("see `netloom doctor`").to_owned();
+            Error::failed(error.to_string()).hint(hint)
+        })?;
+        tracing::info!(mapping = ?made.mapping, "the user namespace is made");
+        Ok(Some(made.fd))
     }
 }

@@ -8,7 +8,9 @@ use axum::{
 use serde::Deserialize;
 
 use super::{super::error::Result, Done, Input, Shared};
-use crate::api::{Container, CreateContainer, Created, KillContainer, PortBinding, Publications, RenameContainer, StopContainer, Waited};
+use crate::api::{
+    Container, CreateContainer, Created, KillContainer, PortBinding, Publications, RenameContainer, Stats, StopContainer, Waited,
+};
 
 pub(super) fn routes() -> Router<std::sync::Arc<crate::daemon::Daemon>> {
     Router::new()
@@ -22,6 +24,7 @@ pub(super) fn routes() -> Router<std::sync::Arc<crate::daemon::Daemon>> {
         .route("/v1/containers/{word}/unpause", post(unpause))
         .route("/v1/containers/{word}/rename", post(rename))
         .route("/v1/containers/{word}/wait", get(wait))
+        .route("/v1/containers/{word}/stats", get(stats))
         .route("/v1/containers/{word}/publications", post(publish).delete(unpublish))
 }
 
@@ -83,6 +86,10 @@ async fn rename(State(daemon): Shared, Path(word): Path<String>, Input(request):
 
 async fn wait(State(daemon): Shared, Path(word): Path<String>) -> Result<Json<Waited>> {
     daemon.wait(&word).await.map(|exit_code| Json(Waited { exit_code }))
+}
+
+async fn stats(State(daemon): Shared, Path(word): Path<String>) -> Result<Json<Stats>> {
+    daemon.stats(&word).await.map(Json)
 }
 
 async fn publish(State(daemon): Shared, Path(word): Path<String>, Input(request): Input<Publications>) -> Result<Json<Vec<PortBinding>>> {
