@@ -191,8 +191,7 @@ impl Daemon {
     /// A container ended, or its start failed.
     pub(crate) fn exited_in(&self, state: &mut State, id: &str, ending: Ending) {
         let Ok(container) = state.by_id_mut(id) else { return };
-        let ran = container.is_active();
-        container.status.pid = None;
+        let ran = container.status.pid.take().is_some() || container.is_active();
         container.status.exit_code = Some(ending.code);
         container.status.error = ending.error.unwrap_or_default();
         container.status.wanted &= ending.will_restart;

@@ -31,6 +31,9 @@ use super::{
 };
 use crate::api;
 
+/// How long a container that always runs is left alone when its supervisor was lost.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// How long supervisors may take to come back; they notice at once that their daemon has gone.
 const COME_BACK: Duration = Duration::from_secs(3);
 
@@ -175,14 +178,33 @@ impl Daemon {
             idle.filter(|container| container.comes_back() && container.status.wanted).map(|c| c.record.id.clone()).collect()
         };
         for id in again {
-            if let Err(error) = self.start(&id).await {
-                tracing::error!(id, error = error.message, "a container that always runs did not start");
-                let mut state = self.state();
-                if let Ok(container) = state.by_id_mut(&id) {
-                    container.status.error = error.message;
-                }
-                self.keep_status(&mut state, &id);
+            self.start_again(&id).await;
+        }
+    }
+
+    /// A container that always runs and has lost its supervisor gets another one.
+    pub(crate) async fn run_again(&self, id: &str) {
+        let is_due = || {
+            let state = self.state();
+            state.containers.get(id).is_some_and(|c| c.link.is_none() && c.status.wanted && c.comes_back())
+        };
+        if is_due() {
+            // One that is lost again and again must not keep the machine busy.
+            tokio::time::sleep(AGAIN).await;
+            if is_due() {
+                self.start_again(id).await;
             }
+        }
+    }
+
+    async fn start_again(&self, id: &str) {
+        if let Err(error) = self.start(id).await {
+            tracing::error!(id, error = error.message, "a container that always runs did not start");
+            let mut state = self.state();
+            if let Ok(container) = state.by_id_mut(id) {
+                container.status.error = error.message;
+            }
+            self.keep_status(&mut state, id);
         }
     }
 

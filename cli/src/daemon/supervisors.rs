@@ -112,6 +112,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, channel: Channel) {
         }
     }
     daemon.supervisor_gone(&id, &wire);
+    daemon.run_again(&id).await;
 }
 
 /// Hello and welcome. `None`: there was no hello.

@@ -79,11 +79,18 @@ fn from_group(group: &Path, usage: &mut Usage) {
 
 fn from_processes(pid: i32) -> io::Result<Usage> {
     let gone = || io::Error::from(io::ErrorKind::NotFound);
-    let namespace = processes::namespace_of(pid).ok_or_else(gone)?;
+    let processes = match processes::namespace_of(pid) {
+        Some(namespace) => processes::of(pid, namespace),
+        // Without capabilities the namespaces of those who have some are not to be seen.
+        None => processes::family(pid),
+    };
+    if processes.is_empty() {
+        return Err(gone());
+    }
     let ticks = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u64::try_from(ticks).ok()).unwrap_or(100);
     let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096);
     let mut usage = Usage::default();
-    for pid in processes::of(pid, namespace) {
+    for pid in processes {
         let Some((cpu, pages)) = fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|stat| times(&stat)) else { continue };
         usage.pids += 1;
         usage.cpu += Duration::from_millis(cpu * 1000 / ticks);
