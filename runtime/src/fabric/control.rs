@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     Mac, PortId, PortSettings, ReservedMacs, Settings,
-    gateway::{Gateway, GatewayConfig, Limits, View},
+    gateway::{GatewayConfig, Limits, View},
     names,
 };
 
@@ -181,10 +181,7 @@ impl Fabric {
         let port = shared.switch.lowest_free_port().ok_or(FabricError::Full)?;
         let key = PortKey { network, port };
         let seed = getrandom::u64().map_err(|error| FabricError::Io { what: "draw a random number", source: error.into() })?;
-        let mut gateway = Gateway::new(state.view(site, &seat, &mut Merged::new()), seed);
-        if let Some(ip) = seat.ip {
-            gateway.set_neighbour(ip, seat.mac);
-        }
+        let gateway = (state.view(site, &seat, &mut Merged::new()), seat.ip.map(|ip| (ip, seat.mac)), seed);
         seat.worker = state.idlest();
         let owner = Arc::clone(&self.worker(seat.worker)?.inbox);
         // The control plane's lock is held: nobody else takes the number meanwhile.

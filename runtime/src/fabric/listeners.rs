@@ -26,7 +26,10 @@ const REST: Duration = Duration::from_millis(100);
 pub(super) enum Listener {
     Tcp(Acceptor),
     /// Its socket is one of the gateway's.
-    Udp(SocketId),
+    Udp {
+        socket: SocketId,
+        to: SocketAddrV4,
+    },
 }
 
 /// A listening TCP socket. Others may hold it too.
@@ -110,7 +113,7 @@ impl Listeners {
     pub(super) fn acceptor(&mut self, id: ListenerId) -> Option<&mut Acceptor> {
         match self.0.get_mut(&id)? {
             Listener::Tcp(acceptor) => Some(acceptor),
-            Listener::Udp(_) => None,
+            Listener::Udp { .. } => None,
         }
     }
 
@@ -128,6 +131,14 @@ impl Listeners {
             unwatch(id, acceptor, slot, sources, timers);
         }
         Some(listener)
+    }
+
+    /// The sockets of UDP publications and where they lead.
+    pub(super) fn datagrams(&mut self) -> impl Iterator<Item = (&mut SocketId, SocketAddrV4)> {
+        self.0.values_mut().filter_map(|listener| match listener {
+            Listener::Udp { socket, to } => Some((socket, *to)),
+            Listener::Tcp(_) => None,
+        })
     }
 
     /// Takes all out of a worker's epoll set and timers, to be [`resume`](Self::resume)d in another's.

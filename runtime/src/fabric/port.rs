@@ -7,10 +7,10 @@
 //!     └─ retire: flows are reset, sockets closed
 //! ```
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{net::Ipv4Addr, ops::ControlFlow, sync::Arc};
 
 use netloom_switch::{
-    Frame, PortCounters, PortId, Time, Verdict,
+    Frame, Mac, PortCounters, PortId, Time, Verdict,
     gateway::{Flow, Gateway, Readiness, SocketId, View},
 };
 use nix::sys::epoll::EpollFlags;
@@ -66,6 +66,9 @@ pub(super) struct Port {
     counters: Arc<PortCounters>,
     io: Arc<dyn PortIo>,
     gateway: Gateway,
+    /// What the gateway was told, to tell its successor.
+    view: View,
+    neighbour: Option<(Ipv4Addr, Mac)>,
     sockets: Sockets,
     listeners: Listeners,
     /// `None` between two workers, and when there will be no more frames.
@@ -77,9 +80,28 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn new(key: PortKey, network: Arc<Network>, counters: Arc<PortCounters>, io: Arc<dyn PortIo>, gateway: Gateway) -> Self {
-        let (sockets, listeners) = (Sockets::default(), Listeners::default());
-        Self { key, network, counters, io, gateway, sockets, listeners, frames: None, queued: false, armed: None }
+    /// `neighbour` is what the IPAM gave the container.
+    pub(super) fn new(
+        key: PortKey,
+        network: Arc<Network>,
+        counters: Arc<PortCounters>,
+        io: Arc<dyn PortIo>,
+        (view, neighbour, seed): (View, Option<(Ipv4Addr, Mac)>, u64),
+    ) -> Self {
+        Self {
+            key,
+            network,
+            counters,
+            io,
+            gateway: new_gateway(&view, neighbour, seed),
+            view,
+            neighbour,
+            sockets: Sockets::default(),
+            listeners: Listeners::default(),
+            frames: None,
+            queued: false,
+            armed: None,
+        }
     }
 
     /// Takes its place on a worker. What became ready on the way is reported anew.
@@ -108,6 +130,25 @@ impl Port {
         self.gateway(at, |gateway, host| gateway.close_all(host.now, host));
         self.sockets.close_all(at.sources);
         self.park(at);
+    }
+
+    /// Starts anew after a panic while the port was served: its flows are lost, its publications are not.
+    pub(super) fn revive(&mut self, seed: u64, at: &mut Place<'_>) -> nix::Result<()> {
+        self.gateway = new_gateway(&self.view, self.neighbour, seed);
+        let mut published = Vec::new();
+        for (socket, to) in self.listeners.datagrams() {
+            if let Some(open) = self.sockets.take(*socket, at.sources) {
+                *socket = self.gateway.new_socket_id();
+                self.gateway.publish_udp(*socket, to);
+                published.push((*socket, open));
+            }
+        }
+        self.sockets.close_all(at.sources);
+        for (socket, open) in published {
+            self.sockets.insert(at.slot, socket, open, at.sources)?;
+        }
+        self.park(at);
+        self.settle(at)
     }
 
     /// Serves frames that have come in.
@@ -186,7 +227,7 @@ impl Port {
                 let socket = self.gateway.new_socket_id();
                 self.sockets.insert(at.slot, socket, host_socket, at.sources)?;
                 self.gateway.publish_udp(socket, config.to);
-                Listener::Udp(socket)
+                Listener::Udp { socket, to: config.to }
             }
         };
         Ok(self.listeners.insert(id, listener, at.slot, at.sources)?)
@@ -195,7 +236,7 @@ impl Port {
     /// Stops a listener; false if there is none of that name.
     pub(super) fn unlisten(&mut self, id: ListenerId, at: &mut Place<'_>) -> bool {
         let listener = self.listeners.remove(id, at.slot, at.sources, at.timers);
-        if let Some(Listener::Udp(socket)) = listener {
+        if let Some(Listener::Udp { socket, .. }) = listener {
             self.gateway.unpublish_udp(socket);
             self.sockets.close(socket, at.sources);
         }
@@ -248,6 +289,7 @@ impl Port {
     }
 
     pub(super) fn set_view(&mut self, view: View) {
+        self.view = view.clone();
         self.gateway.set_view(view);
     }
 
@@ -267,4 +309,12 @@ impl Port {
         let mut host = Host { now: at.now, slot: at.slot, network, table: &table, sockets, sources: at.sources };
         what(gateway, &mut host)
     }
+}
+
+fn new_gateway(view: &View, neighbour: Option<(Ipv4Addr, Mac)>, seed: u64) -> Gateway {
+    let mut gateway = Gateway::new(view.clone(), seed);
+    if let Some((ip, mac)) = neighbour {
+        gateway.set_neighbour(ip, mac);
+    }
+    gateway
 }

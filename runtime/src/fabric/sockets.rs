@@ -75,6 +75,15 @@ impl Sockets {
         }
     }
 
+    /// Takes a socket out, open, for [`insert`](Self::insert) under another number.
+    pub(super) fn take(&mut self, id: SocketId, sources: &mut Sources) -> Option<HostSocket> {
+        let entry = self.0.remove(&id)?;
+        if let Some(token) = entry.token {
+            sources.remove(token, entry.socket.fd());
+        }
+        Some(entry.socket)
+    }
+
     pub(super) fn close_all(&mut self, sources: &mut Sources) {
         for (_, entry) in self.0.drain() {
             release(entry, sources);

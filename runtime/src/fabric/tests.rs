@@ -55,6 +55,11 @@ fn attach(fabric: &Fabric, network: NetworkId, host: u8) -> Container {
     Container { wire, port: fabric.attach(network, config).unwrap(), mac }
 }
 
+fn seat(mac: Mac) -> Seat {
+    let (owner, asks, listeners) = Default::default();
+    Seat { worker: 0, owner, ip: None, mac, mtu: 1500, host_loopback: false, asks, listeners }
+}
+
 fn frame(to: Mac, from: Mac, text: &str) -> Vec<u8> {
     [&to.0[..], &from.0, &[0x88, 0xb5], text.as_bytes(), &[0; 46]].concat()
 }
@@ -221,17 +226,7 @@ fn a_port_that_only_its_owner_may_send_to_is_reached_through_the_inbox() {
     let a = attach(&fabric, network, 2);
     let (tap, wire) = wires();
     let mac = Mac::from_ipv4([10, 0, 0, 3].into());
-    let seat = Seat {
-        worker: 0,
-        owner: String::new(),
-        ip: None,
-        mac,
-        mtu: 1500,
-        host_loopback: false,
-        asks: BTreeSet::new(),
-        listeners: BTreeSet::new(),
-    };
-    let port = fabric.seat(network, seat, Arc::new(OwnersOnly(TapPort::new(tap), Mutex::default()))).unwrap();
+    let port = fabric.seat(network, seat(mac), Arc::new(OwnersOnly(TapPort::new(tap), Mutex::default()))).unwrap();
     let b = Container { wire, port, mac };
     assert_ne!(worker_of(&fabric, network, a.port), worker_of(&fabric, network, b.port));
     b.send(a.mac, "I am here");
@@ -241,6 +236,50 @@ fn a_port_that_only_its_owner_may_send_to_is_reached_through_the_inbox() {
         b.expect(&a, b.mac, &format!("frame {round}"));
     }
     assert_eq!(fabric.ports(network).unwrap()[2].counts.drops, []);
+}
+
+/// A port with a bug that a certain frame uncovers.
+#[derive(Debug)]
+struct Fragile(TapPort);
+
+impl PortIo for Fragile {
+    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
+        let frame = self.0.recv(buffer)?;
+        assert!(!frame.bytes.windows(5).any(|text| text == b"break"), "a bug");
+        Ok(frame)
+    }
+
+    fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
+        self.0.send(frame)
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.0.readiness()
+    }
+
+    fn caps(&self) -> Caps {
+        self.0.caps()
+    }
+}
+
+#[test]
+fn a_panic_stops_neither_its_port_nor_the_others() {
+    let (fabric, network) = fabric(1);
+    let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
+    let (tap, wire) = wires();
+    let mac = Mac::from_ipv4([10, 0, 0, 4].into());
+    let port = fabric.seat(network, seat(mac), Arc::new(Fragile(TapPort::new(tap)))).unwrap();
+    let fragile = Container { wire, port, mac };
+    for _ in 0..3 {
+        fragile.send(Mac::BROADCAST, "break");
+        a.send(Mac::BROADCAST, "still here");
+        b.expect(&a, Mac::BROADCAST, "still here");
+        fragile.expect(&a, Mac::BROADCAST, "still here");
+        fragile.send(b.mac, "me too");
+        // Nobody has heard of b yet: a flood.
+        a.expect(&fragile, b.mac, "me too");
+        b.expect(&fragile, b.mac, "me too");
+    }
 }
 
 #[test]

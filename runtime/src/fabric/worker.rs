@@ -7,6 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
 };
@@ -301,7 +302,16 @@ impl Worker {
     fn with_port<R>(&mut self, slot: Slot, what: impl FnOnce(&mut Port, &mut Place<'_>, &mut Buffer) -> R) -> Option<R> {
         let port = self.ports.get_mut(slot.0 as usize)?.as_mut()?;
         let mut at = Place { now: self.now, slot, sources: &mut self.sources, timers: &mut self.timers };
-        Some(what(port, &mut at, &mut self.buffer))
+        // What a container sends goes through much code that is not ours. Should any of it panic, the port loses its flows and
+        // nobody else anything: all that may be half done is the port's, and made anew.
+        match catch_unwind(AssertUnwindSafe(|| what(port, &mut at, &mut self.buffer))) {
+            Ok(result) => Some(result),
+            Err(_) => {
+                // Without randomness, or epoll, it stays deaf until it is detached.
+                let _ = getrandom::u64().map(|seed| port.revive(seed, &mut at));
+                None
+            }
+        }
     }
 }
 

@@ -267,3 +267,24 @@ fn detaching_ends_flows_and_closes_every_socket() {
         assert_eq!(lab.fabric.flows(lab.network).unwrap().len(), 0);
     });
 }
+
+#[test]
+fn publications_move_with_their_port() {
+    on_a_host("publications_move_with_their_port", || {
+        let lab = Lab::new(2);
+        let containers = [2, 3, 4].map(|number| lab.container(number));
+        let published = containers.each_ref().map(|container| (container.listen(80), publish(&lab, container, 80).1));
+        let worker = |index: usize| lab.fabric.ports(lab.network).unwrap()[index + 1].worker;
+        let before = [worker(0), worker(2)];
+        lab.fabric.detach(lab.network, containers[1].port).unwrap();
+        let reports = lab.fabric.ports(lab.network).unwrap();
+        assert_ne!(before, [reports[1].worker, reports[2].worker], "none was moved");
+        for (listener, address) in [&published[0], &published[2]] {
+            let mut client = TcpStream::connect(address).unwrap();
+            client.write_all(b"hello").unwrap();
+            let mut hello = [0; 5];
+            accept(listener).0.read_exact(&mut hello).unwrap();
+            assert_eq!(&hello, b"hello");
+        }
+    });
+}
