@@ -17,6 +17,7 @@ macro_rules! drop_reasons {
         pub enum DropReason { $($(#[doc = $doc])+ $name,)+ }
 
         impl DropReason {
+            /// All of them, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
             /// The name that people and their scripts see.

@@ -59,9 +59,6 @@ pub struct FdbEntry {
 #[error("{0} is not the address of one station: group addresses and zero cannot be pinned to a port")]
 pub struct NotAStation(pub Mac);
 
-/// Locks that the entries are spread over, the same on every machine: more than workers, so that two rarely meet.
-const SHARDS: usize = 64;
-
 #[derive(Debug)]
 struct Entry {
     port: PortId,
@@ -306,6 +303,9 @@ impl Books {
         most.map(|(port, _)| *port)
     }
 }
+
+/// Locks that the entries are spread over, the same on every machine: more than workers, so that two rarely meet.
+const SHARDS: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -39,7 +39,9 @@ pub enum GatewayChoice {
     /// The subnet's first.
     #[default]
     First,
+    /// This one.
     At(Ipv4Addr),
+    /// There is no gateway: every address can be leased.
     None,
 }
 
@@ -125,10 +127,12 @@ impl Pool {
         self.leases.iter().map(|(address, owner)| (*address, owner.as_str()))
     }
 
+    /// The whole subnet.
     pub fn subnet(&self) -> Ipv4Net {
         self.subnet
     }
 
+    /// The gateway's address, if there is a gateway.
     pub fn gateway(&self) -> Option<Ipv4Addr> {
         self.gateway
     }

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// All ones: everyone.
     pub const BROADCAST: Self = Self([0xff; 6]);
+    /// Nobody.
     pub const ZERO: Self = Self([0; 6]);
 
     /// The address a container gets: 02:42 and the four bytes of its IPv4 address, as docker makes them.
@@ -24,6 +26,7 @@ impl Mac {
         self.0[0] & 1 == 1
     }
 
+    /// Nobody's address, as in the target field of an ARP request.
     pub const fn is_zero(self) -> bool {
         matches!(self.0, [0, 0, 0, 0, 0, 0])
     }

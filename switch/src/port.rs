@@ -15,6 +15,7 @@ impl PortId {
     /// Ports of one network, the gateway among them: as many as a Linux bridge has.
     pub const MAX: usize = 1024;
 
+    /// The number, to index with.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -31,28 +32,34 @@ impl fmt::Display for PortId {
 pub struct PortSet([u64; PortId::MAX / 64]);
 
 impl PortSet {
+    /// No port.
     pub const EMPTY: Self = Self([0; PortId::MAX / 64]);
 
+    /// Puts a port in; one beyond [`PortId::MAX`] is nobody's and left out.
     pub fn insert(&mut self, port: PortId) {
         if let Some(word) = self.0.get_mut(port.index() / 64) {
             *word |= 1 << (port.index() % 64);
         }
     }
 
+    /// Takes a port out, if it is in.
     pub fn remove(&mut self, port: PortId) {
         if let Some(word) = self.0.get_mut(port.index() / 64) {
             *word &= !(1 << (port.index() % 64));
         }
     }
 
+    /// Whether the port is in.
     pub fn contains(&self, port: PortId) -> bool {
         self.0.get(port.index() / 64).is_some_and(|word| word >> (port.index() % 64) & 1 == 1)
     }
 
+    /// Whether no port is in.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
     }
 
+    /// How many ports are in.
     pub fn len(&self) -> usize {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
