@@ -23,7 +23,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, binary_heap::PeekMut},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -138,8 +138,11 @@ impl Fdb {
         let mut books = self.books();
         let ports: Vec<PortId> = books.ports.keys().copied().collect();
         for port in ports {
-            while self.oldest(&mut books, port).is_some_and(|(seen, _)| self.is_expired(now, seen)) {
-                self.evict(&mut books, port);
+            while let Some((seen, mac)) = self.oldest(&mut books, port).filter(|(seen, _)| self.is_expired(now, *seen)) {
+                // It may speak at this very moment; then it stays.
+                if let Some((_, old)) = self.entries.remove_if(&mac, |_, entry| entry.seen.load(Relaxed) == seen) {
+                    books.leave(&old);
+                }
             }
         }
     }
@@ -225,8 +228,9 @@ impl Fdb {
 
     /// Takes out the oldest entry of `port`.
     fn evict(&self, books: &mut Books, port: PortId) {
-        let Some((_, mac)) = self.oldest(books, port) else { return };
-        if let Some((_, old)) = self.entries.remove(&mac) {
+        if let Some((_, mac)) = self.oldest(books, port)
+            && let Some((_, old)) = self.entries.remove(&mac)
+        {
             books.leave(&old);
         }
     }
@@ -234,23 +238,23 @@ impl Fdb {
     /// The oldest entry of `port` and when it was seen; its record is then on top of the heap.
     fn oldest(&self, books: &mut Books, port: PortId) -> Option<(u64, Mac)> {
         let heap = &mut books.ports.get_mut(&port)?.oldest;
-        // Refreshes go on meanwhile. One round through the heap is enough, and then any of them will do.
-        for _ in 0..=heap.len() {
+        // Refreshes go on meanwhile, so this has an end: once round the heap, and then any entry will do.
+        let mut rounds = heap.len();
+        loop {
             let mut top = heap.peek_mut()?;
             let Reverse((stamp, mac)) = *top;
-            match self.entries.get_mut(&mac).filter(|entry| entry.records(port, stamp)) {
-                None => drop(std::collections::binary_heap::PeekMut::pop(top)),
-                Some(mut entry) => {
-                    let seen = entry.seen.load(Relaxed);
-                    if seen == stamp {
-                        return Some((seen, mac));
-                    }
-                    entry.stamp = seen;
-                    *top = Reverse((seen, mac));
-                }
+            let Some(mut entry) = self.entries.get_mut(&mac).filter(|entry| entry.records(port, stamp)) else {
+                PeekMut::pop(top);
+                continue;
+            };
+            let seen = entry.seen.load(Relaxed);
+            if seen == stamp || rounds == 0 {
+                return Some((seen, mac));
             }
+            rounds -= 1;
+            entry.stamp = seen;
+            *top = Reverse((seen, mac));
         }
-        heap.peek().map(|Reverse(top)| *top)
     }
 
     /// Keeps the heap of a port at the size of its entries: moved and deleted ones leave records behind.
