@@ -37,13 +37,19 @@ impl Wire {
         self.failure.take()
     }
 
-    /// Sends what `fill` writes, and waits until it is unpacked.
+    /// Sends what `fill` writes, and waits until it is unpacked. Whoever unpacks may be done before the last padding is sent: what
+    /// they say then counts.
     pub fn send(mut self, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), CliError> {
         let mut into = BufWriter::with_capacity(FRAME_PAYLOAD_MAX, Sender(self.writer.clone()));
-        let sent = fill(&mut into).and_then(|()| into.flush()).and_then(|()| self.writer.control(&ToSession::StdinClosed));
-        drop(into);
-        let ended = if sent.is_ok() { io::copy(&mut self, &mut io::sink()).map(|_| ()) } else { Ok(()) };
-        match (self.failure, sent.and(ended)) {
+        let filled = fill(&mut into).and_then(|()| into.flush());
+        // What is left in it belongs to a peer that is gone.
+        let _ = into.into_parts();
+        let sent = filled.and_then(|()| self.writer.control(&ToSession::StdinClosed));
+        let heard = match sent {
+            Err(error) if !is_gone(&error) => Err(error),
+            _ => io::copy(&mut self, &mut io::sink()).map(|_| ()),
+        };
+        match (self.failure, heard) {
             (Some(failure), _) => Err(failure),
             (None, Err(error)) => Err(CliError::io("cannot copy", &error)),
             (None, Ok(())) => Ok(()),
@@ -102,6 +108,49 @@ impl Write for Sender {
     }
 }
 
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 fn broken(error: &io::Error) -> CliError {
     CliError::io("cannot talk to the container's supervisor", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use netloom_runtime::protocol::Failure;
+
+    use super::*;
+
+    /// A supervisor that takes `taken` bytes of what is sent, says one word and hangs up.
+    fn wire(taken: usize, word: FromSupervisor) -> Wire {
+        let (ours, mut theirs) = UnixStream::pair().expect("a socket pair");
+        thread::spawn(move || {
+            theirs.read_exact(&mut vec![0; taken]).expect("bytes");
+            FrameWriter::new(theirs).control(&word).expect("said");
+        });
+        Wire::open(ours, &Open::CopyIn { path: "/".into() }).expect("open")
+    }
+
+    #[test]
+    fn an_archive_whose_padding_is_not_taken_has_arrived() {
+        let padded = |into: &mut dyn Write| into.write_all(&vec![0; 1 << 22]);
+        assert_eq!(wire(5, FromSupervisor::Exited { code: 0 }).send(padded), Ok(()));
+        assert_eq!(wire(5, FromSupervisor::Exited { code: 1 }).send(padded).expect_err("broken").message, "cannot copy: the copy broke off");
+    }
+
+    #[test]
+    fn what_the_supervisor_refuses_is_told_in_its_words() {
+        let failure = Failure { message: "/x is not a directory".into(), hint: None, code: 125 };
+        let told = wire(5, FromSupervisor::Failed { failure }).send(|into| into.write_all(&vec![0; 1 << 22]));
+        assert_eq!(told.map_err(|error| (error.message, error.exit_code)), Err(("/x is not a directory".into(), 1)));
+    }
+
+    #[test]
+    fn an_error_of_our_own_is_not_hidden_by_the_peers_silence() {
+        let told = wire(5, FromSupervisor::Exited { code: 0 }).send(|_| Err(io::Error::other("`a`: gone")));
+        assert_eq!(told.expect_err("ours").message, "cannot copy: `a`: gone");
+    }
 }
