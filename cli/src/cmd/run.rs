@@ -54,7 +54,7 @@ pub fn run(args: RunArgs, context: &Context) -> Result<u8, CliError> {
             if auto_remove {
                 forget(id, context);
             }
-            Err(if error.exit_code == 127 && image { rootfs_hint(error) } else { error })
+            Err(if error.exit_code == 127 && error.hint.is_none() && image { rootfs_hint(error) } else { error })
         }
     }
 }

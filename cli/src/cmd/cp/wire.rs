@@ -138,7 +138,10 @@ mod tests {
     fn an_archive_whose_padding_is_not_taken_has_arrived() {
         let padded = |into: &mut dyn Write| into.write_all(&vec![0; 1 << 22]);
         assert_eq!(wire(5, FromSupervisor::Exited { code: 0 }).send(padded), Ok(()));
-        assert_eq!(wire(5, FromSupervisor::Exited { code: 1 }).send(padded).expect_err("broken").message, "cannot copy: the copy broke off");
+        assert_eq!(
+            wire(5, FromSupervisor::Exited { code: 1 }).send(padded).expect_err("broken").message,
+            "cannot copy: the copy broke off"
+        );
     }
 
     #[test]
