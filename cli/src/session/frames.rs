@@ -77,7 +77,7 @@ impl<R: Read> FrameReader<R> {
     }
 
     /// The next frame; none at the end of the stream.
-    pub fn next(&mut self) -> io::Result<Option<Incoming<'_>>> {
+    pub fn read_frame(&mut self) -> io::Result<Option<Incoming<'_>>> {
         let Some(header) = self.take::<HEADER>()? else { return Ok(None) };
         let [kind, a, b, c, d] = header;
         let length = u32::from_be_bytes([a, b, c, d]) as usize;
@@ -155,7 +155,7 @@ mod tests {
     fn read_all(stream: impl Read) -> io::Result<Vec<(u8, Vec<u8>)>> {
         let mut reader = FrameReader::new(stream);
         let mut found = Vec::new();
-        while let Some(frame) = reader.next()? {
+        while let Some(frame) = reader.read_frame()? {
             found.push(match frame {
                 Incoming::Stdout(bytes) => (2, bytes.to_vec()),
                 Incoming::Stderr(bytes) => (3, bytes.to_vec()),

@@ -73,7 +73,7 @@ pub fn open_detached(stream: UnixStream, open: &Open) -> Result<(), CliError> {
     writer.control(open).map_err(|error| lost(&error))?;
     let mut reader = FrameReader::new(stream);
     loop {
-        match reader.next().map_err(|error| lost(&error))? {
+        match reader.read_frame().map_err(|error| lost(&error))? {
             Some(Incoming::Control(FromSupervisor::Started { .. } | FromSupervisor::Exited { .. })) => return Ok(()),
             Some(Incoming::Control(FromSupervisor::Failed { failure })) => return Err(failure.into()),
             Some(_) => {}

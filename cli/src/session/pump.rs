@@ -21,7 +21,7 @@ pub(super) fn output(mut reader: FrameReader<UnixStream>, events: &Sender<Event>
     let mut stdout = Sink::new(io::stdout().as_fd());
     let mut stderr = Sink::new(io::stderr().as_fd());
     loop {
-        let event = match reader.next() {
+        let event = match reader.read_frame() {
             Ok(Some(Incoming::Stdout(bytes))) => match stdout.write(bytes) {
                 Ok(()) => continue,
                 Err(_) => Event::StdoutClosed,

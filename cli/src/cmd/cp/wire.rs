@@ -59,7 +59,7 @@ impl Wire {
     /// Waits for the next piece of the archive; false at its end.
     fn next(&mut self) -> io::Result<bool> {
         loop {
-            match self.reader.next()? {
+            match self.reader.read_frame()? {
                 Some(Incoming::Stdout(bytes)) => {
                     self.pending.clear();
                     self.pending.extend_from_slice(bytes);
