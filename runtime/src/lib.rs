@@ -12,6 +12,7 @@ pub mod helper;
 pub mod host;
 mod init;
 mod isolation;
+pub mod probe;
 mod process;
 pub mod protocol;
 mod rootfs;

@@ -21,7 +21,11 @@ use std::{os::fd::AsFd, process::ExitCode};
 
 use nix::{
     sched::{CloneFlags, setns},
-    sys::{prctl, signal::Signal},
+    sys::{
+        prctl,
+        signal::Signal,
+        stat::{Mode, umask},
+    },
     unistd::Pid,
 };
 use serde::{Deserialize, Serialize};
@@ -39,10 +43,13 @@ use crate::{
 /// The first argument of the program that makes it a helper.
 pub const ARGUMENT: &str = "__helper";
 
-/// The helper that the program becomes when its first argument is [`ARGUMENT`]: it makes a user namespace and waits until the
-/// caller, on its standard input and output, has what it wants of it.
+/// The word after it that makes it look at what the machine can do; without it, it makes a user namespace.
+pub(crate) const PROBE: &str = "probe";
+
+/// The helper that the program becomes when its first argument is [`ARGUMENT`].
 pub fn main() -> ExitCode {
-    match userns::serve() {
+    let probe = std::env::args_os().nth(2).is_some_and(|word| word == PROBE);
+    match if probe { crate::probe::serve() } else { userns::serve() } {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -75,6 +82,8 @@ pub(crate) fn spawn(report: Channel, work: impl FnOnce(&Channel) -> Result<()>) 
     if let Some(pid) = process::fork().doing("start a helper")? {
         return Ok(pid);
     }
+    // What it makes in a container is for everybody there; what a supervisor makes is its user's alone.
+    umask(Mode::from_bits_truncate(0o022));
     let code = match die_with_parent().and_then(|()| work(&report)) {
         Ok(()) => 0,
         Err(fault) => {

@@ -19,6 +19,7 @@ use super::poll::{Interest, Poll, Token};
 use crate::{
     channel::{Channel, ChannelError},
     protocol::{ToDaemon, ToSupervisor},
+    sys::process,
 };
 
 /// The daemon's socket for supervisors, in the instance's root.
@@ -69,13 +70,19 @@ impl Link {
         self.welcome = false;
         self.out.clear();
         self.try_at = Some(Instant::now() + self.delay);
+        self.watch(poll);
+    }
+
+    /// Looks out for the next daemon's socket. Where that cannot be, the timer alone finds it.
+    fn watch(&mut self, poll: &Poll) {
         let watch = || -> nix::Result<Inotify> {
             let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
             inotify.add_watch(&self.root, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
             Ok(inotify)
         };
-        // Without it the timer alone finds the next daemon.
-        self.directory = watch().ok();
+        if self.directory.is_none() {
+            self.directory = watch().ok();
+        }
         if let Some(directory) = &self.directory {
             poll.set(directory, Token::Directory, Interest::READ);
         }
@@ -91,17 +98,22 @@ impl Link {
         if self.connect(poll) {
             return true;
         }
+        self.watch(poll);
         if needed {
-            // A failure shows in the next attempt to connect.
-            let _ = (self.start)(&self.root);
-            if self.connect(poll) {
-                return true;
-            }
+            self.start_daemon();
         }
         self.delay = (self.delay * 2).min(LAST_DELAY);
         // Who needs no daemon waits for a new socket in the directory, if it can.
         self.try_at = (needed || self.directory.is_none()).then(|| Instant::now() + self.delay);
         false
+    }
+
+    /// In a process of its own, since it may take long and sessions must go on. A failure shows in the next attempt to connect.
+    fn start_daemon(&self) {
+        if let Ok(None) = process::fork() {
+            let code = (self.start)(&self.root).map_or(1, |()| 0);
+            process::exit(code);
+        }
     }
 
     /// The directory changed: is there a daemon? Until one listens on its new socket, a timer looks again.

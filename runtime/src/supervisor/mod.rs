@@ -69,9 +69,6 @@ use crate::{
 /// The first argument of the program that makes it a supervisor; the root and the container's ID follow.
 pub const ARGUMENT: &str = "__supervisor";
 
-/// How long a supervisor waits for a daemon that is being started.
-const DAEMON_TIME: Duration = Duration::from_secs(20);
-
 /// Starts the supervisor of a container whose record is on disk, and returns its first session. It inherits the caller's limits.
 pub fn spawn(root: &Path, id: &str) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
@@ -178,12 +175,9 @@ impl Supervisor {
             next: 0,
             finished: false,
         };
-        if supervisor.link.connect(&supervisor.poll) || supervisor.link.retry(&supervisor.poll, true) {
+        if supervisor.link.retry(&supervisor.poll, true) {
             supervisor.say_hello();
-        } else {
-            supervisor.link.lose(&supervisor.poll);
         }
-        supervisor.container.daemon_until = Some(Instant::now() + DAEMON_TIME);
         Ok(supervisor)
     }
 

@@ -156,6 +156,13 @@ impl Supervisor {
         // What it said before comes first.
         let reporting: Vec<_> = self.tasks.keys().copied().collect();
         reporting.into_iter().for_each(|number| self.report_ready(number));
+        // A command that ended was executed, even if its helper is still about to close the connection.
+        let executed = self.tasks.iter().find(|(_, task)| task.pid == pid && task.command.is_some() && !task.told);
+        if let Some(number) = executed.map(|(number, _)| *number)
+            && let Some(task) = self.tasks.remove(&number)
+        {
+            self.report_ended(task);
+        }
         if self.container.init.as_ref().is_some_and(|init| init.pid == pid) {
             self.container_ended(code);
         } else if let Some(streams) = self.container.processes.remove(&pid) {

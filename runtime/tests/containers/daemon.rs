@@ -21,9 +21,9 @@ use tokio::sync::oneshot;
 
 /// What a supervisor said, and what it has been given.
 #[derive(Debug, Default)]
-pub struct Heard {
-    pub messages: Vec<ToDaemon>,
-    pub fds: Vec<OwnedFd>,
+pub(crate) struct Heard {
+    pub(crate) messages: Vec<ToDaemon>,
+    pub(crate) fds: Vec<OwnedFd>,
 }
 
 type Shared = Arc<Mutex<State>>;
@@ -37,19 +37,19 @@ struct State {
     next: u64,
 }
 
-pub struct Daemon {
+pub(crate) struct Daemon {
     state: Shared,
     stop: oneshot::Sender<()>,
     thread: thread::JoinHandle<()>,
 }
 
 /// The supervisors' way to start a daemon: a file says that one was wanted; the test itself starts it.
-pub fn restart(root: &Path) -> io::Result<()> {
+pub(crate) fn restart(root: &Path) -> io::Result<()> {
     std::fs::write(root.join("daemon-wanted"), "")
 }
 
 impl Daemon {
-    pub fn start(root: &Path, plan: Plan) -> Self {
+    pub(crate) fn start(root: &Path, plan: Plan) -> Self {
         let socket = root.join(netloom_runtime::supervisor::SOCKET);
         let _ = std::fs::remove_file(&socket);
         let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -73,12 +73,12 @@ impl Daemon {
     }
 
     /// The next starts are refused.
-    pub fn refuse(&self, failure: Failure) {
+    pub(crate) fn refuse(&self, failure: Failure) {
         self.state.lock().unwrap().refuse = Some(failure);
     }
 
     /// Closes the socket and every connection, as the end of a daemon does.
-    pub fn crash(self) {
+    pub(crate) fn crash(self) {
         self.stop.send(()).unwrap();
         self.thread.join().unwrap();
         for channel in self.state.lock().unwrap().connections.values() {
@@ -87,7 +87,7 @@ impl Daemon {
     }
 
     /// Waits until something said satisfies `wanted`, and returns what it gives.
-    pub fn wait<T>(&self, id: &str, what: &str, wanted: impl Fn(&ToDaemon) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, id: &str, what: &str, wanted: impl Fn(&ToDaemon) -> Option<T>) -> T {
         let until = Instant::now() + Duration::from_secs(20);
         loop {
             if let Some(found) = self.state.lock().unwrap().heard.get(id).and_then(|heard| heard.messages.iter().rev().find_map(&wanted)) {
@@ -98,16 +98,21 @@ impl Daemon {
         }
     }
 
-    pub fn count(&self, id: &str, wanted: impl Fn(&ToDaemon) -> bool) -> usize {
+    pub(crate) fn count(&self, id: &str, wanted: impl Fn(&ToDaemon) -> bool) -> usize {
         self.state.lock().unwrap().heard.get(id).map_or(0, |heard| heard.messages.iter().filter(|message| wanted(message)).count())
     }
 
-    pub fn descriptors(&self, id: &str) -> usize {
+    pub(crate) fn descriptors(&self, id: &str) -> usize {
         self.state.lock().unwrap().heard.get(id).map_or(0, |heard| heard.fds.len())
     }
 
+    /// Closes what a supervisor has given.
+    pub(crate) fn forget_descriptors(&self, id: &str) {
+        self.state.lock().unwrap().heard.get_mut(id).unwrap().fds.clear();
+    }
+
     /// Asks a supervisor and waits for its answer.
-    pub fn ask(&self, id: &str, what: Request) -> Result<(), Failure> {
+    pub(crate) fn ask(&self, id: &str, what: Request) -> Result<(), Failure> {
         let (request, channel) = {
             let mut state = self.state.lock().unwrap();
             state.next += 1;
@@ -151,7 +156,7 @@ fn serve(channel: Arc<Channel>, state: &Shared, userns: Option<Arc<OwnedFd>>) {
 }
 
 /// A root directory for one test.
-pub fn root(name: &str) -> PathBuf {
+pub(crate) fn root(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("netloom-{name}-{}", std::process::id()));
     std::fs::create_dir_all(dir.join("containers")).unwrap();
     dir

@@ -21,30 +21,30 @@ use netloom_runtime::{
 
 use crate::daemon::{self, Daemon};
 
-pub struct Lab {
-    pub root: PathBuf,
-    pub daemon: Option<Daemon>,
+pub(crate) struct Lab {
+    pub(crate) root: PathBuf,
+    pub(crate) daemon: Option<Daemon>,
     containers: Vec<String>,
     plan: Plan,
 }
 
 /// What came of a session.
 #[derive(Debug, Default)]
-pub struct Outcome {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-    pub failure: Option<Failure>,
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) failure: Option<Failure>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
-pub fn plan() -> Plan {
+pub(crate) fn plan() -> Plan {
     Plan { attachments: Vec::new(), join_pid: None, nameservers: Vec::new(), search: Vec::new(), hosts: Vec::new() }
 }
 
 /// A container of no network that runs `command` by sh.
-pub fn spec(command: &str) -> ContainerSpec {
+pub(crate) fn spec(command: &str) -> ContainerSpec {
     ContainerSpec {
         command: ["sh", "-c", command].map(str::to_owned).to_vec(),
         process: ProcessSpec { umask: 0o022, ..ProcessSpec::default() },
@@ -70,7 +70,7 @@ pub fn spec(command: &str) -> ContainerSpec {
     }
 }
 
-pub fn exec(command: &str) -> ExecSpec {
+pub(crate) fn exec(command: &str) -> ExecSpec {
     ExecSpec {
         command: ["sh", "-c", command].map(str::to_owned).to_vec(),
         process: ProcessSpec { umask: 0o022, ..ProcessSpec::default() },
@@ -81,34 +81,49 @@ pub fn exec(command: &str) -> ExecSpec {
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(plan())
     }
 
-    pub fn with(plan: Plan) -> Self {
+    pub(crate) fn with(plan: Plan) -> Self {
         let root = daemon::root(&format!("lab{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let daemon = Some(Daemon::start(&root, plan.clone()));
         Self { root, daemon, containers: Vec::new(), plan }
     }
 
-    pub fn daemon(&self) -> &Daemon {
+    pub(crate) fn daemon(&self) -> &Daemon {
         self.daemon.as_ref().unwrap()
     }
 
-    pub fn crash_daemon(&mut self) {
+    pub(crate) fn crash_daemon(&mut self) {
         self.daemon.take().unwrap().crash();
     }
 
-    pub fn restart_daemon(&mut self) {
+    pub(crate) fn restart_daemon(&mut self) {
         self.daemon = Some(Daemon::start(&self.root, self.plan.clone()));
     }
 
-    pub fn dir(&self, id: &str) -> PathBuf {
+    pub(crate) fn dir(&self, id: &str) -> PathBuf {
         self.root.join("containers").join(id)
     }
 
+    /// The container made last.
+    pub(crate) fn last(&self) -> &str {
+        self.containers.last().unwrap()
+    }
+
+    /// The supervisor, which listens for sessions.
+    pub(crate) fn supervisor(&self, id: &str) -> i32 {
+        nix::sys::socket::getsockopt(&self.session(id).0, nix::sys::socket::sockopt::PeerCredentials).unwrap().pid()
+    }
+
+    /// A container whose supervisor is gone.
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.containers.retain(|other| other != id);
+    }
+
     /// Writes a record and spawns the supervisor.
-    pub fn create(&mut self, spec: ContainerSpec) -> (String, Session) {
+    pub(crate) fn create(&mut self, spec: ContainerSpec) -> (String, Session) {
         let id = format!("{:064x}", 0xabc0_0000_u64 + u64::from(NEXT.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(self.dir(&id)).unwrap();
         let record = Record { version: 1, id: id.clone(), name: "test".to_owned(), spec, created: "2024-01-01T00:00:00Z".to_owned() };
@@ -119,7 +134,7 @@ impl Lab {
     }
 
     /// Starts a container and returns once its command runs.
-    pub fn start(&mut self, spec: ContainerSpec) -> (String, Session) {
+    pub(crate) fn start(&mut self, spec: ContainerSpec) -> (String, Session) {
         let (id, mut session) = self.create(spec);
         session.open(&Open::Start { attach: true, size: None });
         session.started();
@@ -127,17 +142,17 @@ impl Lab {
     }
 
     /// Runs a container to its end.
-    pub fn run(&mut self, spec: ContainerSpec) -> Outcome {
+    pub(crate) fn run(&mut self, spec: ContainerSpec) -> Outcome {
         let (_, mut session) = self.create(spec);
         session.open(&Open::Start { attach: true, size: None });
         session.finish()
     }
 
-    pub fn session(&self, id: &str) -> Session {
+    pub(crate) fn session(&self, id: &str) -> Session {
         Session(sockets::connect_session(&self.dir(id)).unwrap())
     }
 
-    pub fn exec(&self, id: &str, exec: ExecSpec) -> Outcome {
+    pub(crate) fn exec(&self, id: &str, exec: ExecSpec) -> Outcome {
         let mut session = self.session(id);
         session.open(&Open::Exec { exec, detach: false, size: None });
         session.finish()
@@ -150,9 +165,6 @@ impl Drop for Lab {
             self.restart_daemon();
         }
         for id in self.containers.clone() {
-            if self.dir(&id).join("gone").exists() {
-                continue;
-            }
             if std::thread::panicking() {
                 // Whatever state it is in: its supervisor takes it along.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -168,7 +180,7 @@ impl Drop for Lab {
     }
 }
 
-pub struct Session(pub UnixStream);
+pub(crate) struct Session(pub(crate) UnixStream);
 
 impl Session {
     fn send(&mut self, kind: FrameKind, payload: &[u8]) {
@@ -178,24 +190,24 @@ impl Session {
         self.0.write_all(&frame).unwrap();
     }
 
-    pub fn open(&mut self, open: &Open) {
+    pub(crate) fn open(&mut self, open: &Open) {
         self.send(FrameKind::Control, &serde_json::to_vec(open).unwrap());
     }
 
-    pub fn say(&mut self, word: &ToSession) {
+    pub(crate) fn say(&mut self, word: &ToSession) {
         self.send(FrameKind::Control, &serde_json::to_vec(word).unwrap());
     }
 
-    pub fn input(&mut self, bytes: &[u8]) {
+    pub(crate) fn input(&mut self, bytes: &[u8]) {
         bytes.chunks(60_000).for_each(|chunk| self.send(FrameKind::Stdin, chunk));
     }
 
-    pub fn resize(&mut self, rows: u16, cols: u16) {
+    pub(crate) fn resize(&mut self, rows: u16, cols: u16) {
         self.say(&ToSession::Resize { size: WindowSize { rows, cols } });
     }
 
     /// The next frame; `None` at the end.
-    pub fn next(&mut self) -> Option<(u8, Vec<u8>)> {
+    pub(crate) fn next(&mut self) -> Option<(u8, Vec<u8>)> {
         self.0.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let mut header = [0; 5];
         self.0.read_exact(&mut header).ok()?;
@@ -205,7 +217,7 @@ impl Session {
     }
 
     /// Waits until the command runs; returns its PID.
-    pub fn started(&mut self) -> i32 {
+    pub(crate) fn started(&mut self) -> i32 {
         loop {
             let (kind, payload) = self.next().expect("the session ended");
             if kind != FrameKind::Control as u8 {
@@ -219,7 +231,7 @@ impl Session {
     }
 
     /// Reads output until it contains `text`.
-    pub fn expect(&mut self, text: &str) -> String {
+    pub(crate) fn expect(&mut self, text: &str) -> String {
         let mut all = String::new();
         while !all.contains(text) {
             let (kind, payload) = self.next().unwrap_or_else(|| panic!("the session ended without {text:?}: {all:?}"));
@@ -230,7 +242,7 @@ impl Session {
     }
 
     /// Everything until the session ends.
-    pub fn finish(&mut self) -> Outcome {
+    pub(crate) fn finish(&mut self) -> Outcome {
         let mut outcome = Outcome::default();
         while let Some((kind, payload)) = self.next() {
             let text = String::from_utf8_lossy(&payload);
@@ -249,7 +261,7 @@ impl Session {
 }
 
 /// Waits for a condition with a bound.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(Instant::now() < until, "{what}");
@@ -258,7 +270,7 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Whether a process exists and is no zombie.
-pub fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
