@@ -244,7 +244,7 @@ impl Supervisor {
     pub(super) fn container_ended(&mut self, code: i32) {
         match self.container.phase {
             Phase::Running => {}
-            Phase::Idle => return self.let_go(),
+            Phase::Idle => return drop(self.let_go()),
             _ => {
                 let message = format!("the container's init ended while it started, with code {code}");
                 return self.start_failed(Failure { message, hint: None, code: OWN_FAILURE });
@@ -255,7 +255,8 @@ impl Supervisor {
         let streams = self.container.streams.take();
         self.container.phase = again.map_or(Phase::Idle, |delay| Phase::Delayed(Instant::now() + delay));
         self.container.last = Some((code, None));
-        self.let_go();
+        // The kernel takes its time to close a TAP, so whoever waits for the end hears of it first.
+        let interfaces = self.let_go();
         if let Some(streams) = streams {
             self.process_ended(streams, code);
         }
@@ -264,10 +265,12 @@ impl Supervisor {
         if again.is_none() {
             self.settle();
         }
+        drop(interfaces);
     }
 
-    /// Closes what belonged to one run. The daemon closes its copies.
-    pub(super) fn let_go(&mut self) {
+    /// Closes what belonged to one run but its interfaces, which the caller is to close. The daemon closes its copies.
+    #[must_use]
+    fn let_go(&mut self) -> Vec<(Attachment, OwnedFd)> {
         let container = &mut self.container;
         (container.init, container.namespaces, container.control, container.kill_at) = (None, None, None, None);
         container.paused = false;
@@ -277,9 +280,11 @@ impl Supervisor {
             let networks = ports.iter().map(|(attachment, _)| attachment.network.clone()).collect();
             let mut publications: Vec<_> = listeners.iter().map(|(listener, _)| listener.publication.clone()).collect();
             publications.dedup();
+            drop(listeners);
             self.tell(ToDaemon::Detach { networks, publications });
         }
         self.sweep();
+        ports
     }
 
     /// The container has come to rest: whoever waited for that is told.
@@ -328,7 +333,7 @@ impl Supervisor {
         if let Some(streams) = self.container.streams.take() {
             self.drop_streams(streams);
         }
-        self.let_go();
+        drop(self.let_go());
         self.container.last = Some((failure.code, Some(failure.message.clone())));
         self.tell(ToDaemon::Exited { code: failure.code, error: Some(failure.message.clone()), will_restart: false });
         if let Some(session) = self.container.starter.take() {
