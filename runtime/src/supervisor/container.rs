@@ -358,6 +358,9 @@ impl Supervisor {
         if let Some(session) = self.container.starter.take() {
             self.start_answered(session, command);
         }
+        if let Some(streams) = self.container.streams {
+            self.let_flow(streams);
+        }
         for waiter in std::mem::take(&mut self.container.waiters) {
             match waiter {
                 Waiter::Started(request) => self.done(request, None),

@@ -88,7 +88,8 @@ impl Supervisor {
                 task.told = true;
                 self.task_failed(number, failure);
             }
-            Report::Executing => task.command = fds.first().and_then(pid_behind),
+            // A command that has ended already has no number any more.
+            Report::Executing => task.command = Some(fds.first().and_then(pid_behind).unwrap_or(task.pid)),
             Report::Ready { pid, layer, terminal, ports, notes } => {
                 task.pid = pid;
                 self.container_ready(number, (layer, terminal), ports, &notes, fds);

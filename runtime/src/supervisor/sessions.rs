@@ -174,7 +174,7 @@ impl Supervisor {
             crate::process::close_others(&[report.as_fd().as_raw_fd()], &stdio);
             work(stdio)
         })?;
-        self.watch_streams(streams);
+        self.let_flow(streams);
         Ok(())
     }
 
@@ -293,7 +293,7 @@ impl Supervisor {
             self.close_session(session, None);
         }
         self.container.processes.insert(pid, streams);
-        self.watch_streams(streams);
+        self.let_flow(streams);
         if let Some(code) = self.early_end(pid) {
             self.container.processes.remove(&pid);
             self.process_ended(streams, code);
@@ -362,10 +362,18 @@ impl Supervisor {
         self.watch_streams(number);
     }
 
-    /// Whether a session that must get everything is behind.
+    /// Whether output must wait: nobody knows yet that the command runs, or a session that must get everything is behind.
     fn is_paused(&self, number: u32) -> bool {
         let behind = |session: &u32| self.sessions.get(session).is_some_and(super::session::Session::is_behind);
-        self.streams.get(&number).is_some_and(|streams| streams.sessions.iter().any(behind))
+        self.streams.get(&number).is_some_and(|streams| !streams.flowing || streams.sessions.iter().any(behind))
+    }
+
+    /// The command runs, and whoever waited for that has been told.
+    pub(super) fn let_flow(&mut self, number: u32) {
+        if let Some(streams) = self.streams.get_mut(&number) {
+            streams.flowing = true;
+        }
+        self.watch_streams(number);
     }
 
     pub(super) fn watch_streams(&mut self, number: u32) {

@@ -35,6 +35,8 @@ pub(crate) struct Streams {
     pending: VecDeque<u8>,
     /// No more input comes.
     input_ended: bool,
+    /// The command runs and its sessions know: output before that waits.
+    pub(crate) flowing: bool,
     /// Output goes to the container's log too.
     pub(crate) logged: bool,
     pub(crate) sessions: Vec<u32>,

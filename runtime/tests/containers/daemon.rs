@@ -157,7 +157,7 @@ fn serve(channel: Arc<Channel>, state: &Shared, userns: Option<Arc<OwnedFd>>) {
 
 /// A root directory for one test.
 pub(crate) fn root(name: &str) -> PathBuf {
-    let dir = std::env::temp_dir().join(format!("netloom-{name}-{}", std::process::id()));
+    let dir = Path::new("/dev/shm").join(format!("netloom-{name}-{}", std::process::id()));
     std::fs::create_dir_all(dir.join("containers")).unwrap();
     dir
 }

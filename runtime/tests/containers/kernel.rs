@@ -612,7 +612,8 @@ fn fifty_starts_at_once_all_run() {
         session.open(&Open::Start { attach: true, size: None });
     }
     for (number, (_, session)) in sessions.iter_mut().enumerate() {
-        assert_eq!(session.finish().stdout, format!("number {number}\n"));
+        let outcome = session.finish();
+        assert_eq!(outcome.stdout, format!("number {number}\n"), "{outcome:?}");
     }
 }
 

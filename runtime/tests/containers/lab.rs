@@ -219,7 +219,7 @@ impl Session {
     /// Waits until the command runs; returns its PID.
     pub(crate) fn started(&mut self) -> i32 {
         loop {
-            let (kind, payload) = self.next().expect("the session ended");
+            let (kind, payload) = self.next().expect("the session ended before the command ran");
             if kind != FrameKind::Control as u8 {
                 continue;
             }
