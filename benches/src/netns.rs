@@ -1,0 +1,120 @@
+//! Network namespaces by name, as `ip netns` keeps them, and the links in them.
+
+use std::{net::Ipv4Addr, path::PathBuf, process::Command};
+
+use serde_json::Value;
+
+use crate::{
+    error::{BenchError, Result},
+    process::{run, sh},
+};
+
+/// A named network namespace. Dropping it removes the name; the namespace ends with its last process.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// A new namespace whose `lo` is up.
+    pub fn new(name: String) -> Result<Self> {
+        sh(&format!("ip netns add {name}"))?;
+        let made = Self { name };
+        made.ip("link set lo up")?;
+        Ok(made)
+    }
+
+    /// A name for the namespace that a process is in.
+    pub fn of_process(name: String, pid: u32) -> Result<Self> {
+        sh(&format!("ip netns attach {name} {pid}"))?;
+        Ok(Self { name })
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/run/netns").join(&self.name)
+    }
+
+    /// `ip` with these words, in this namespace.
+    pub fn ip(&self, words: &str) -> Result<String> {
+        sh(&format!("ip -n {} {words}", self.name))
+    }
+
+    /// A command whose process will be in this namespace, with the process ID that `spawn` returns.
+    #[must_use]
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
+        command
+    }
+
+    /// As [`Netns::command`], from a line of words that contain no blanks.
+    #[must_use]
+    pub fn command_line(&self, line: &str) -> Command {
+        let mut words = line.split_whitespace();
+        let mut command = self.command(words.next().unwrap_or_default());
+        command.args(words);
+        command
+    }
+
+    /// A pair of links: `outer` here, `inner` in the namespace `guest` with an address; both up.
+    pub fn add_veth(&self, outer: &str, guest: &Self, inner: &str, address: Ipv4Addr) -> Result<()> {
+        self.ip(&format!("link add {outer} type veth peer name {inner} netns {}", guest.name))?;
+        self.ip(&format!("link set {outer} up"))?;
+        guest.ip(&format!("addr add {address}/24 dev {inner}"))?;
+        guest.ip(&format!("link set {inner} up"))?;
+        Ok(())
+    }
+
+    pub fn link(&self, device: &str) -> Result<Link> {
+        let command = format!("ip -n {} -s -j link show {device}", self.name);
+        Link::parse(&command, &run(crate::process::command(&command))?)
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // The mount namespace of the bench is the last holder of the name; a failure here leaves nothing behind either.
+        let _ = sh(&format!("ip netns del {}", self.name));
+    }
+}
+
+/// What `ip -s -j link show` says about one link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// As text: `02:00:00:00:00:01`.
+    pub mac: String,
+    pub received_frames: u64,
+}
+
+impl Link {
+    fn parse(command: &str, json: &str) -> Result<Self> {
+        let lacks = |lacks| BenchError::Answer { program: command.to_owned(), answer: json.chars().take(200).collect(), lacks };
+        let value: Value = serde_json::from_str(json).map_err(|_| lacks("JSON"))?;
+        let mac = value.pointer("/0/address").and_then(Value::as_str).ok_or_else(|| lacks("an address"))?;
+        let received = value.pointer("/0/stats64/rx/packets").and_then(Value::as_u64).ok_or_else(|| lacks("counters"))?;
+        Ok(Self { mac: mac.to_owned(), received_frames: received })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_links_address_and_counter_are_read() {
+        let json = r#"[{"ifname":"eth0","address":"02:00:00:00:00:07","stats64":{"rx":{"bytes":9,"packets":42},"tx":{"packets":1}}}]"#;
+        assert_eq!(Link::parse("ip", json).unwrap(), Link { mac: "02:00:00:00:00:07".into(), received_frames: 42 });
+    }
+
+    #[test]
+    fn a_link_without_counters_is_an_error_that_says_so() {
+        let error = Link::parse("ip", r#"[{"address":"02:00:00:00:00:07"}]"#).unwrap_err();
+        assert!(error.to_string().contains("lacks counters"), "{error}");
+    }
+}
