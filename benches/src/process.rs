@@ -3,11 +3,17 @@
 use std::{
     env,
     io::{BufRead, BufReader, Read},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
+use nix::poll::{PollFd, PollFlags, poll};
+
 use crate::error::{BenchError, Result};
+
+const READY_WITHIN: Duration = Duration::from_secs(10);
 
 /// A program in the background. Dropping it kills it by its handle and collects it.
 #[derive(Debug)]
@@ -29,8 +35,13 @@ impl Process {
         let mut process = Self::spawn(command, Stdio::piped())?;
         let Some(stdout) = &mut process.stdout else { return Ok(process) };
         let mut heard = String::new();
+        let begun = Instant::now();
         loop {
             let mut line = String::new();
+            if stdout.buffer().is_empty() && !has_output(stdout.get_ref(), READY_WITHIN.saturating_sub(begun.elapsed())) {
+                let (what, last) = (process.name.clone(), heard.trim().to_owned());
+                return Err(BenchError::NotReady { what, seconds: READY_WITHIN.as_secs(), last });
+            }
             let read = stdout.read_line(&mut line).map_err(BenchError::io(format!("reading from {}", process.name)))?;
             if line.contains(mark) {
                 return Ok(process);
@@ -84,6 +95,12 @@ impl Drop for Process {
     }
 }
 
+/// Output, or the end of it, came in time.
+fn has_output(stdout: &ChildStdout, within: Duration) -> bool {
+    let milliseconds = u16::try_from(within.as_millis()).unwrap_or(u16::MAX);
+    poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], milliseconds).is_ok_and(|ready| ready > 0)
+}
+
 /// Runs a program to its end and returns what it wrote to standard output.
 pub fn run(mut command: Command) -> Result<String> {
     let name = words_of(&command);
@@ -131,4 +148,27 @@ pub fn make_folder(path: &Path) -> Result<()> {
 fn words_of(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_kept_once_it_has_said_the_word() {
+        let process = Process::start_until(command("echo one ready two"), "ready").unwrap();
+        assert_eq!(process.output().unwrap(), "");
+    }
+
+    #[test]
+    fn a_program_that_ends_before_its_word_is_an_error_with_what_it_said() {
+        let error = Process::start_until(command("echo sorry"), "ready").unwrap_err().to_string();
+        assert!(error.contains("ended early: sorry"), "{error}");
+    }
+
+    #[test]
+    fn a_failed_command_says_which_and_why() {
+        let error = sh("ls /nonexistent-folder").unwrap_err().to_string();
+        assert!(error.starts_with("ls /nonexistent-folder: ") && error.contains("No such file"), "{error}");
+    }
 }

@@ -19,19 +19,11 @@ pub enum Load {
     /// Sends Ethernet frames as fast as a packet socket takes them
     Frames(frames::Frames),
     /// Answers what `ping-pong` and `connects` ask; ends with its standard input
-    Serve {
-        port: u16,
-    },
+    Serve { port: u16 },
     /// A byte there and a byte back over one TCP connection, again and again
-    PingPong {
-        server: SocketAddrV4,
-        seconds: f64,
-    },
+    PingPong { server: SocketAddrV4, seconds: f64 },
     /// TCP connections: connect, one byte, close
-    Connects {
-        server: SocketAddrV4,
-        seconds: f64,
-    },
+    Connects { server: SocketAddrV4, seconds: f64 },
     /// Sends datagrams at a steady rate
     UdpSend(udp::UdpSend),
     /// Counts datagrams until its standard input ends
