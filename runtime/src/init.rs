@@ -84,7 +84,7 @@ fn start(
         fail(report, fault);
         process::exit(code)
     };
-    keep_only_kill()?;
+    keep_only_kill(command)?;
     // Changing capabilities may have cleared it.
     die_with_parent()?;
     // The command alone has its streams, and only it keeps the connection whose end says that it runs.
@@ -92,8 +92,9 @@ fn start(
     Ok((child, signals))
 }
 
-/// From here on init only signals and reaps.
-fn keep_only_kill() -> Result<()> {
+/// From here on init only signals and reaps. What it could gain by an exec, which it never does, is no more than the container's.
+fn keep_only_kill(command: &Command<'_>) -> Result<()> {
+    caps::bound(&caps::wanted(command.security)?)?;
     caps::limit(&[::caps::Capability::CAP_KILL].into_iter().collect())
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
     enter_user_namespace(job.userns)?;
     enter_namespaces(&job, foreign)?;
     let hostname = hostname(spec, job.id);
-    if owns_hostname(&spec.network.mode) || spec.hostname.is_some() {
+    if owns_network(&spec.network.mode) || spec.hostname.is_some() {
         sethostname(&hostname).doing("set the host name")?;
     }
     let taps = match spec.network.mode {
@@ -142,14 +142,14 @@ impl HostFiles {
     }
 }
 
-/// Whether the container has a host name of its own: not in another's network, as with docker.
-fn owns_hostname(mode: &NetworkMode) -> bool {
+/// Whether the network namespace was made for this container. Only then has it a host name of its own, as with docker.
+fn owns_network(mode: &NetworkMode) -> bool {
     matches!(mode, NetworkMode::Bridge | NetworkMode::None)
 }
 
 fn hostname(spec: &ContainerSpec, id: &str) -> String {
     let own = || match &spec.network.mode {
-        mode if owns_hostname(mode) => id.chars().take(12).collect(),
+        mode if owns_network(mode) => id.chars().take(12).collect(),
         _ => nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
     spec.hostname.clone().unwrap_or_else(own)
@@ -238,7 +238,7 @@ fn be_init(report: &Channel, job: Job<'_>, stdio: Stdio, hostname: &str) -> ! {
     let fresh = fresh::Fresh {
         base: &job.base,
         privileged: spec.security.privileged,
-        own_network: owns_hostname(&spec.network.mode),
+        own_network: owns_network(&spec.network.mode),
         user_namespace: job.userns.is_some(),
         sysctls: &spec.sysctls,
     };

@@ -21,7 +21,7 @@ pub(crate) struct Fresh<'a> {
     /// The tmpfs of the container's root.
     pub(crate) base: &'a Path,
     pub(crate) privileged: bool,
-    /// Whether the network namespace belongs to this container's user namespace, as a fresh /sys requires.
+    /// Whether the network namespace was made for this container: its settings may be changed, and it may have a fresh /sys.
     pub(crate) own_network: bool,
     /// Whether the instance has a user namespace.
     pub(crate) user_namespace: bool,
@@ -57,7 +57,9 @@ pub(crate) fn enter(fresh: &Fresh<'_>, terminal: Option<BorrowedFd<'_>>) -> Resu
         mount::bind(Path::new(&device), &root.join("dev/console"), false)?;
     }
     change_root(&root)?;
-    network_defaults();
+    if fresh.own_network {
+        network_defaults();
+    }
     for (key, value) in fresh.sysctls {
         set_sysctl(key, value)?;
     }
@@ -115,8 +117,8 @@ fn change_root(root: &Path) -> Result<()> {
     chdir("/").doing("enter the container's root")
 }
 
-/// As docker sets them: ping and low ports for everyone in the container's own network. In one that is not its own, or without IPv4,
-/// the kernel refuses, and the container does as the host does.
+/// As docker sets them: ping and low ports for everyone in the container's own network. Without IPv4 there are no such files, and
+/// nobody misses them.
 fn network_defaults() {
     // The last group that can be named is one below the largest number; a user namespace with fewer takes as many as it has.
     let groups = fs::read_to_string("/proc/self/gid_map").map_or(0, |map| last_group(&map));
