@@ -17,7 +17,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     ("Files, ports, usage", &["cp", "port", "publish", "stats"]),
     ("Networks", &["network"]),
     ("Looking inside", &["ports", "fdb", "leases", "flows", "drops", "events"]),
-    ("This machine", &["system", "version", "completions", "man"]),
+    ("This machine", &["doctor", "system", "version", "completions", "man"]),
 ];
 
 /// What parsing the words came to, where it did not come to a command.

@@ -99,6 +99,14 @@ pub struct EventsArgs {
     pub format: FormatArgs,
 }
 
+/// Check what this machine offers, and say how to mend what is missing
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom doctor\n  $ netloom doctor --json")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
 /// Manage the whole instance
 #[derive(Args, Debug)]
 #[command(after_help = "EXAMPLES:\n  $ netloom system prune")]

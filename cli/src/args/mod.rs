@@ -71,6 +71,7 @@ pub enum Command {
     Flows(look::FlowsArgs),
     Drops(look::DropsArgs),
     Events(look::EventsArgs),
+    Doctor(look::DoctorArgs),
     System(look::SystemArgs),
     Version(look::VersionArgs),
     Completions(look::CompletionsArgs),

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod cp;
 pub mod create;
+pub mod doctor;
 pub mod exec;
 pub mod inspect;
 pub mod lifecycle;
@@ -35,13 +36,16 @@ pub struct Context {
     pub verbose: bool,
     /// Whether stderr gets colours.
     pub colour: bool,
+    /// Whether stdout gets colours.
+    pub paint: bool,
 }
 
 impl Context {
     pub fn new(cli: &Cli) -> Result<Self, CliError> {
         let paths = Paths::resolve(cli.root.as_deref()).map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint()))?;
         let colour = output::coloured(cli.color, &std::io::stderr());
-        Ok(Self { client: Client::new(paths)?, verbose: cli.verbose > 0, colour })
+        let paint = output::coloured(cli.color, &std::io::stdout());
+        Ok(Self { client: Client::new(paths)?, verbose: cli.verbose > 0, colour, paint })
     }
 
     /// Says a step, if `-v` asks for it.
@@ -104,6 +108,7 @@ fn rest(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Flows(args) => look::flows(&args, context),
         Command::Drops(args) => look::drops(&args, context),
         Command::Events(args) => look::events(&args, context),
+        Command::Doctor(args) => doctor::doctor(&args, context),
         Command::System(args) => own::system(&args.command, context),
         Command::Version(args) => own::version(&args, context),
         Command::Completions(args) => own::completions(args.shell),

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use netloom_runtime::spec::Protocol;
+use netloom_runtime::{
+    probe::{Finding, Verdict},
+    spec::Protocol,
+};
 use netloom_switch::Mac;
 use serde::Serialize;
 
@@ -234,6 +237,18 @@ impl Row for Stats {
     }
 }
 
+impl Row for Finding {
+    const HEADERS: &'static [&'static str] = &["NAME", "VERDICT", "DETAIL", "HINT"];
+
+    fn cells(&self, _: &View) -> Vec<String> {
+        vec![self.name.clone(), format!("{:?}", self.verdict).to_lowercase(), self.detail.clone(), self.hint.clone().unwrap_or_default()]
+    }
+
+    fn sample() -> Self {
+        Self { name: text(), verdict: Verdict::Good, detail: text(), hint: Some(text()) }
+    }
+}
+
 impl Row for PortBinding {
     const HEADERS: &'static [&'static str] = &["CONTAINER PORT", "HOST"];
 
@@ -327,6 +342,7 @@ mod tests {
         check::<Stats>();
         check::<PortBinding>();
         check::<Versions>();
+        check::<Finding>();
     }
 
     #[test]
