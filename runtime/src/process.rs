@@ -134,7 +134,7 @@ impl Command<'_> {
 
     fn workdir(&self) -> &Path {
         let workdir = self.added.and_then(|added| added.workdir.as_deref()).or(self.process.workdir.as_deref());
-        workdir.unwrap_or(Path::new("/"))
+        workdir.unwrap_or_else(|| Path::new("/"))
     }
 
     fn enter_workdir(&self) -> Result<()> {

@@ -100,7 +100,7 @@ impl Filters {
 
 fn allowed(brought: &[c_long]) -> Result<Rules> {
     let lists = ALLOWED.iter().chain(ALLOWED_OF_THIS_MACHINE).chain(brought);
-    let mut rules: Rules = lists.map(|call| (i64::from(*call), Vec::new())).collect();
+    let mut rules: Rules = lists.map(|call| (*call, Vec::new())).collect();
     if !brought.contains(&libc::SYS_clone) {
         rules.insert(libc::SYS_clone, vec![rule(clone_flags(), SeccompCmpOp::MaskedEq(NAMESPACES), 0)?]);
     }
@@ -114,7 +114,7 @@ fn allowed(brought: &[c_long]) -> Result<Rules> {
 fn refused(brought: &[c_long]) -> Result<Rules> {
     let by_argument = [libc::SYS_clone, libc::SYS_personality, libc::SYS_socket];
     let known = KNOWN.iter().chain(KNOWN_OF_THIS_MACHINE).filter(|call| !brought.contains(call) && !by_argument.contains(call));
-    let mut rules: Rules = known.map(|call| (i64::from(*call), Vec::new())).collect();
+    let mut rules: Rules = known.map(|call| (*call, Vec::new())).collect();
     if !brought.contains(&libc::SYS_clone) {
         // Any of the flags, one rule for each.
         let bits = (0..64).map(|bit| 1 << bit).filter(|bit| NAMESPACES & bit != 0);

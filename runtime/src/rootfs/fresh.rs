@@ -144,8 +144,8 @@ fn set_sysctl(key: &str, value: &str) -> Result<()> {
 
 /// `net.ipv4.conf.eth0/1.forwarding` has its separators exchanged in an interface's name (sysctl.d(5)).
 fn sysctl_path(key: &str) -> String {
-    match key.find(['.', '/']).map(|at| key.as_bytes()[at]) {
-        Some(b'.') => key
+    match key.chars().find(|c| matches!(c, '.' | '/')) {
+        Some('.') => key
             .chars()
             .map(|c| {
                 if c == '.' {

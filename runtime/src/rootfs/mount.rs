@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::Path,
 };
 
@@ -76,8 +76,7 @@ pub(crate) fn device(source: &Path, target: &Path) -> Result<()> {
     };
     match mknod(target, kind, Mode::empty(), found.rdev()) {
         Ok(()) => {
-            fs::set_permissions(target, fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(found.mode() & 0o777)))
-                .doing(&what)?;
+            fs::set_permissions(target, PermissionsExt::from_mode(found.mode() & 0o777)).doing(&what)?;
             std::os::unix::fs::lchown(target, Some(found.uid()), Some(found.gid())).doing(what)
         }
         Err(_) => {

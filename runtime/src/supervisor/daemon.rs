@@ -48,7 +48,10 @@ impl Supervisor {
 
     pub(super) fn daemon_ready(&mut self, readable: bool) {
         self.link.flush(&self.poll);
-        while readable {
+        if !readable {
+            return;
+        }
+        loop {
             match self.link.receive() {
                 Ok(Some((message, fds))) => self.told(message, fds),
                 Ok(None) => return,

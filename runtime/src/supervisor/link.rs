@@ -18,6 +18,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::poll::{Interest, Poll, Token};
 use crate::{
     channel::{Channel, ChannelError},
+    process::keep_only,
     protocol::{ToDaemon, ToSupervisor},
     sys::process,
 };
@@ -111,6 +112,8 @@ impl Link {
     /// In a process of its own, since it may take long and sessions must go on. A failure shows in the next attempt to connect.
     fn start_daemon(&self) {
         if let Ok(None) = process::fork() {
+            // A session that ends meanwhile must end for its caller too.
+            keep_only(&[]);
             let code = (self.start)(&self.root).map_or(1, |()| 0);
             process::exit(code);
         }

@@ -133,7 +133,7 @@ impl Supervisor {
             (Purpose::Start, Some(command)) => self.started(command),
             (Purpose::Start, None) => self.start_failed(died()),
             (Purpose::Process { session, streams, detach }, Some(command)) => {
-                self.process_started(*session, *streams, task.pid, command, *detach)
+                self.process_started(*session, *streams, task.pid, command, *detach);
             }
             // A copy has no command; its helper's own end counts.
             (Purpose::Process { session, streams, detach }, None) => self.process_started(*session, *streams, task.pid, task.pid, *detach),
@@ -168,9 +168,7 @@ impl Supervisor {
             self.container_ended(code);
         } else if let Some(streams) = self.container.processes.remove(&pid) {
             self.process_ended(streams, code);
-        } else if self.tasks.values().any(|task| task.pid == pid) {
-            self.early.push((pid, code));
-        } else if !self.early.iter().any(|(early, _)| *early == pid) && !self.tasks.is_empty() {
+        } else if !self.tasks.is_empty() {
             self.early.push((pid, code));
         }
         if self.tasks.is_empty() {

@@ -43,9 +43,9 @@ impl Supervisor {
         }
         let streams = self.sessions.get(&number).and_then(|session| session.streams);
         if alive {
-            self.watch_session(number)
+            self.watch_session(number);
         } else {
-            self.drop_session(number)
+            self.drop_session(number);
         }
         // What an ended command left may have waited for this session.
         if let Some(streams) = streams {

@@ -56,6 +56,8 @@ tests![
     a_session_that_does_not_read_is_waited_for_and_a_late_one_dropped,
     output_is_logged_line_by_line,
     a_limit_of_processes_holds_or_is_refused_by_name,
+    a_killed_helper_fails_the_start_and_leaves_nothing,
+    a_start_can_be_given_up,
     fifty_starts_at_once_all_run,
     this_machine_is_found_fit,
 ];
@@ -234,14 +236,19 @@ fn a_read_only_root_refuses_every_write() {
 fn the_kernel_and_the_instance_are_out_of_reach() {
     let mut lab = Lab::new();
     let root = lab.root.display().to_string();
+    let name = lab.root.file_name().unwrap().to_str().unwrap().to_owned();
     let script = format!(
         "echo x > /proc/sys/kernel/hostname; echo 1 > /proc/sys/vm/drop_caches; echo b > /proc/sysrq-trigger; touch /sys/x
          mknod /tmp/null c 1 3; mknod /dev/sda b 8 0; mount -t tmpfs none /mnt; unshare -U true; unshare -m true
-         ls -A {root}; head -c1 /proc/kcore; cat /proc/keys /proc/timer_list; ls /sys/firmware; cat /proc/1/environ; readlink /proc/1/exe
+         ls -A {root} /host/{name}/. 2>&1 | grep -E 'containers|sock'; head -c1 /proc/kcore; cat /proc/keys /proc/timer_list; ls /sys/firmware; cat /proc/1/environ; readlink /proc/1/exe
          hostname changed; dmesg
          grep -E 'CapEff|CapBnd|NoNewPrivs|Seccomp:' /proc/self/status"
     );
-    let outcome = lab.run(spec(&script));
+    let mut wanted = spec(&script);
+    // Even when the directory around it is shown.
+    let around = lab.root.parent().unwrap().to_owned();
+    wanted.root.volumes = vec![Volume { source: around, target: "/host".into(), read_only: false }];
+    let outcome = lab.run(wanted);
     let lines: Vec<_> = outcome.stdout.lines().collect();
     assert_eq!(lines.len(), 4, "{outcome:?}");
     for line in &lines[..2] {
@@ -597,6 +604,45 @@ fn a_limit_of_processes_holds_or_is_refused_by_name() {
         Some(failure) => assert!(failure.message.contains("--pids-limit"), "{failure:?}"),
         None => assert!(outcome.stdout.contains("fork") || outcome.stdout.contains("Resource"), "{outcome:?}"),
     }
+}
+
+/// A container whose helper waits: opening a FIFO takes a writer.
+fn stuck(lab: &mut Lab) -> (String, Session, i32) {
+    let fifo = lab.root.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let mut wanted = spec("true");
+    wanted.network.mode = NetworkMode::Path { path: fifo };
+    let (id, mut session) = lab.create(wanted);
+    session.open(&Open::Start { attach: true, size: None });
+    eventually("the supervisor listens", || lab.dir(&id).join("attach.sock").exists());
+    let supervisor = lab.supervisor(&id);
+    let children = || fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+    let mut helper = None;
+    eventually("the helper waits", || {
+        helper = children().split_whitespace().find_map(|pid| {
+            let waits_in = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+            (waits_in == "wait_for_partner").then(|| pid.parse().unwrap())
+        });
+        helper.is_some()
+    });
+    (id, session, helper.unwrap())
+}
+
+fn a_killed_helper_fails_the_start_and_leaves_nothing() {
+    let mut lab = Lab::new();
+    let (id, mut session, helper) = stuck(&mut lab);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(helper), nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(session.finish().failure.unwrap().message.contains("ended early"));
+    let supervisor = lab.supervisor(&id);
+    eventually("no child is left", || fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap().is_empty());
+}
+
+fn a_start_can_be_given_up() {
+    let mut lab = Lab::new();
+    let (id, mut session, helper) = stuck(&mut lab);
+    lab.daemon().ask(&id, Request::Stop { grace_seconds: 10 }).unwrap();
+    assert!(session.finish().failure.unwrap().message.contains("stopped"));
+    eventually("the helper is gone", || !is_alive(helper));
 }
 
 fn fifty_starts_at_once_all_run() {
