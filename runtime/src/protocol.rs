@@ -46,7 +46,8 @@ pub enum ToDaemon {
         networks: Vec<String>,
         publications: Vec<Publication>,
     },
-    /// The command has been executed; `pid` is the container's PID 1 as the host sees it.
+    /// The command has been executed; `pid` is the command itself as the host sees it. Init, its parent, cannot be traced, so without
+    /// root its namespaces could not be joined by others.
     Started {
         pid: i32,
     },

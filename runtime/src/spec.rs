@@ -203,7 +203,7 @@ pub struct Attachment {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub attachments: Vec<Attachment>,
-    /// `container:NAME`: a process that is in the namespace to join.
+    /// `container:NAME`: a process that is in the namespace to join, the command of that container.
     pub join_pid: Option<i32>,
     /// The nameservers for /etc/resolv.conf; empty: the host's own file.
     pub nameservers: Vec<IpAddr>,
