@@ -35,6 +35,7 @@ impl Daemon {
         let mut leases = Vec::new();
         for (index, request) in requests.iter().enumerate() {
             let kept = before.iter().find(|lease| lease.network == request.network).map(|lease| lease.ip);
+            let kept = kept.or_else(|| last_address(state, id, &request.network));
             match self.lease(state, id, request, kept, format!("eth{index}"), index == 0) {
                 Ok(attachment) => leases.push(attachment),
                 Err(error) => {
@@ -46,7 +47,9 @@ impl Daemon {
         for lease in before.iter().filter(|lease| !leases.iter().any(|new| new.network == lease.network)) {
             self.release(state, id, lease);
         }
-        state.by_id_mut(id)?.leases.clone_from(&leases);
+        let container = state.by_id_mut(id)?;
+        container.leases.clone_from(&leases);
+        container.status.addresses.extend(leases.iter().map(|lease| (lease.network.clone(), lease.ip)));
         let plan = plan(state, state.by_id(id)?, leases);
         tracing::info!(id, attachments = ?plan.attachments, join_pid = plan.join_pid, "a start is planned");
         Ok(plan)
@@ -310,6 +313,12 @@ pub(crate) fn check_overlap(state: &State, networks: &[String]) -> Result<()> {
 fn free_ifname(container: &Container) -> String {
     let taken = |name: &String| container.leases.iter().any(|lease| lease.ifname == *name);
     (0u32..).map(|index| format!("eth{index}")).find(|name| !taken(name)).unwrap_or_default()
+}
+
+/// The address that a container had when it last ran, if it is free.
+fn last_address(state: &State, id: &str, network: &str) -> Option<Ipv4Addr> {
+    let last = *state.by_id(id).ok()?.status.addresses.get(network)?;
+    state.network(network).ok()?.is_free(last).then_some(last)
 }
 
 fn plan(state: &State, container: &Container, attachments: Vec<Attachment>) -> Plan {

@@ -1,6 +1,9 @@
 //! One container as the daemon knows it: what it is to be, where it stands, and what of it is on the data plane.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
+};
 
 use netloom_runtime::{
     fabric::ListenerId,
@@ -47,6 +50,9 @@ pub(crate) struct Status {
     pub restart_count: u32,
     /// Whether it is meant to run: started, and not stopped by hand since. Such a container with `--restart always` comes back.
     pub wanted: bool,
+    /// Network → the address it had last there, which it gets again if nobody else has it by then.
+    #[serde(default)]
+    pub addresses: BTreeMap<String, Ipv4Addr>,
 }
 
 /// What waiters see of a container.

@@ -181,6 +181,11 @@ impl Network {
         given.map_err(|error| refused(&self.record.name, &error, name_of))
     }
 
+    /// Whether `address` is one of this network's that nobody has.
+    pub(crate) fn is_free(&self, address: Ipv4Addr) -> bool {
+        self.leases.pool.clone().take(address, "").is_ok()
+    }
+
     /// Whether an address could be leased now; the pool stays as it is.
     pub(crate) fn check(&self, wanted: Option<Ipv4Addr>, name_of: impl Fn(&str) -> String) -> Result<()> {
         let mut pool = self.leases.pool.clone();

@@ -31,11 +31,6 @@ impl State {
         self.by_id(id)
     }
 
-    pub(crate) fn find_mut(&mut self, word: &str) -> Result<&mut Container> {
-        let id = self.find(word)?.record.id.clone();
-        self.by_id_mut(&id)
-    }
-
     pub(crate) fn by_id(&self, id: &str) -> Result<&Container> {
         self.containers.get(id).ok_or_else(|| Error::missing(format!("no such container: `{}`", short(id))))
     }
