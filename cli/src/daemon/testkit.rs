@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{
@@ -309,7 +309,7 @@ pub(crate) fn tcp(host_port: u16, container_port: u16) -> Publication {
 pub(crate) fn listener(publication: &Publication) -> Listener {
     Listener {
         publication: publication.clone(),
-        host_ip: publication.host_ip.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        host_ip: publication.host_ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         host_port: publication.host_port,
         container_port: publication.container_port,
         protocol: publication.protocol,
