@@ -1,0 +1,91 @@
+//! Machines that lack something: a clear error with a hint, and nothing half made. Each lack is made in namespaces of the test's own.
+
+use netloom_tests::{Finished, Netloom, Place, Who};
+
+for_both!(
+    no_tun_device_is_a_clear_error,
+    modes_without_a_port_need_no_tun_device,
+    doctor_names_what_is_missing,
+    a_root_that_cannot_be_made_is_a_clear_error
+);
+for_user!(
+    forbidden_user_namespaces_are_a_clear_error,
+    a_proc_that_cannot_be_mounted_is_a_clear_error,
+    missing_subordinate_ids_are_a_clear_error
+);
+
+/// Runs `netloom LINE` as the host's user after `setup`, by root, in a mount namespace of its own.
+fn after(nl: &Netloom, setup: &str, line: &str) -> Finished {
+    let words: Vec<String> = nl.words(line).iter().map(|word| format!("'{word}'")).collect();
+    let become_user = match nl.who() {
+        Who::Root => String::new(),
+        Who::User => {
+            let (uid, gid) = nl.who().ids().expect("the user exists");
+            format!("setpriv --reuid={uid} --regid={gid} --clear-groups --")
+        }
+    };
+    let (uid, _) = nl.who().ids().expect("the user exists");
+    let script = format!("set -e\n{setup}\nexport XDG_RUNTIME_DIR=/run/user/{uid}\nexec {become_user} {}\n", words.join(" "));
+    let file = nl.host.write("as-typed", script);
+    nl.host.start(Place::Host, &format!("unshare --mount sh {}", file.display())).finish()
+}
+
+fn clear(ended: &Finished, code: i32, named: &[&str]) {
+    assert_eq!(ended.code, code, "{ended:?}");
+    assert!(named.iter().any(|word| ended.stderr.contains(word)) && ended.stderr.contains("hint"), "{ended:?}");
+    assert!(!ended.stderr.contains("panicked") && !ended.stderr.contains("Os {"), "{ended:?}");
+}
+
+const NO_TUN: &str = "umount -l /dev/net/tun; mount -t tmpfs none /dev/net";
+
+fn no_tun_device_is_a_clear_error(nl: &Netloom) {
+    clear(&after(nl, NO_TUN, "run --rm true"), 125, &["/dev/net/tun"]);
+    nl.expect_nothing_left();
+    assert_eq!(nl.ok("ps -a -q"), "");
+}
+
+fn modes_without_a_port_need_no_tun_device(nl: &Netloom) {
+    for mode in ["none", "host"] {
+        after(nl, NO_TUN, &format!("run --rm --net={mode} true")).exits(0);
+    }
+    nl.expect_nothing_left();
+}
+
+fn doctor_names_what_is_missing(nl: &Netloom) {
+    let report = after(nl, NO_TUN, "doctor");
+    let text = format!("{}{}", report.text(), report.stderr);
+    assert!(report.code == 1 && text.contains("/dev/net/tun") && text.contains("modprobe tun"), "{report:?}");
+}
+
+fn a_root_that_cannot_be_made_is_a_clear_error(nl: &Netloom) {
+    let words = nl.words("--root /proc/no/such run --rm true");
+    let line = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+    let ended = nl.host.start_as(nl.who(), Place::Host, &line).finish();
+    clear(&ended, 125, &["/proc/no/such"]);
+}
+
+fn forbidden_user_namespaces_are_a_clear_error(nl: &Netloom) {
+    // In a user namespace whose limit of further ones is zero.
+    let words: Vec<String> = nl.words("run --rm true").iter().map(|word| format!("'{word}'")).collect();
+    let (uid, gid) = nl.who().ids().expect("the user exists");
+    let script = format!(
+        "echo 0 > /proc/sys/user/max_user_namespaces && [ $(cat /proc/sys/user/max_user_namespaces) = 0 ] && exec setpriv --bounding-set=-all --inh-caps=-all env XDG_RUNTIME_DIR=/run/user/{uid} {}",
+        words.join(" ")
+    );
+    let file = nl.host.write("as-typed", script);
+    let line = format!("unshare --user --map-user={uid} --map-group={gid} sh {}", file.display());
+    clear(&nl.host.start_as(Who::User, Place::Host, &line).finish(), 125, &["user namespace"]);
+    nl.expect_nothing_left();
+}
+
+fn a_proc_that_cannot_be_mounted_is_a_clear_error(nl: &Netloom) {
+    // As in a container of another engine: parts of /proc are covered, so the kernel lets no user namespace mount another.
+    clear(&after(nl, "mount -t tmpfs none /proc/sys", "run --rm true"), 125, &["/proc"]);
+    nl.expect_nothing_left();
+}
+
+fn missing_subordinate_ids_are_a_clear_error(nl: &Netloom) {
+    let ended = after(nl, ": > /tmp/empty-$$; mount --bind /tmp/empty-$$ /etc/subuid; rm /tmp/empty-$$", "doctor");
+    let text = format!("{}{}", ended.text(), ended.stderr);
+    assert!(text.contains("/etc/subuid") || text.contains("subuid"), "{ended:?}");
+}

@@ -1,0 +1,184 @@
+//! What a container cannot do, tried from inside one. Root inside is not root outside, whoever started it.
+
+use netloom_tests::{Netloom, for_each_case};
+
+for_both!(
+    capabilities_are_exactly_those_documented,
+    kernel_settings_cannot_be_written,
+    device_nodes_cannot_be_made,
+    only_harmless_devices_are_there,
+    the_instance_is_not_visible,
+    what_tells_of_the_host_is_masked,
+    system_calls_that_lead_out_are_refused,
+    the_hosts_processes_cannot_be_reached,
+    mounts_and_namespaces_cannot_be_changed,
+    new_privileges_cannot_be_gained,
+    a_volume_s_link_leads_nowhere_outside,
+    no_descriptor_of_the_host_is_inherited,
+);
+
+/// CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT AUDIT_WRITE SETFCAP.
+const DOCUMENTED: &str = "00000000a00425fb";
+
+fn capabilities_are_exactly_those_documented(nl: &Netloom) {
+    let status = nl.ok("run --rm cat /proc/self/status");
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).map(str::to_owned);
+    for (name, expected) in [
+        ("CapInh:", "0000000000000000"),
+        ("CapPrm:", DOCUMENTED),
+        ("CapEff:", DOCUMENTED),
+        ("CapBnd:", DOCUMENTED),
+        ("CapAmb:", "0000000000000000"),
+        ("NoNewPrivs:", "1"),
+        ("Seccomp:", "2"),
+    ] {
+        assert_eq!(field(name).as_deref(), Some(expected), "{name}");
+    }
+    nl.ok("run -d --name a sleep 1000");
+    assert!(nl.ok("exec a grep CapEff /proc/self/status").ends_with(DOCUMENTED));
+    // The init itself holds no more than its container.
+    let init = nl.ok("exec a grep CapBnd /proc/1/status");
+    assert!(init.ends_with(DOCUMENTED), "{init}");
+}
+
+/// Runs a shell script in one container that prints a line for everything that it could do and should not.
+fn nothing_of(nl: &Netloom, options: &str, script: &str) {
+    let file = nl.host.write("tries.sh", format!("{script}\necho end"));
+    let seen = nl.ok(&format!("run --rm {options} -v {}:/tries.sh:ro bash /tries.sh", file.display()));
+    assert_eq!(seen, "end");
+}
+
+fn kernel_settings_cannot_be_written(nl: &Netloom) {
+    nothing_of(
+        nl,
+        "",
+        r#"exec 2>/dev/null
+for f in $(find /proc/sys/kernel /proc/sys/vm /proc/sys/fs /proc/sys/net /proc/irq /proc/bus /proc/sysrq-trigger /sys/kernel /sys/fs/cgroup -maxdepth 2 -type f -perm /222); do
+  # Opened for writing, with nothing written: a sysctl that could be opened would be changed by the next line.
+  if (exec 3>>"$f"); then echo "$f can be written"; fi
+done"#,
+    );
+    for key in ["kernel/core_pattern", "vm/overcommit_memory", "kernel/modprobe", "fs/suid_dumpable"] {
+        assert_ne!(nl.run(&format!("run --rm sh -c 'echo x > /proc/sys/{key}'")).code, 0, "{key}");
+    }
+}
+
+fn device_nodes_cannot_be_made(nl: &Netloom) {
+    for kind in ["b 8 0", "c 1 1", "c 10 200"] {
+        let tried = nl.run(&format!("run --rm mknod /root/node {kind}"));
+        assert_ne!(tried.code, 0, "{kind}: {tried:?}");
+    }
+}
+
+fn only_harmless_devices_are_there(nl: &Netloom) {
+    let seen = nl.ok("run --rm find /dev -mindepth 1 -printf '%y %p\n'");
+    let mut devices: Vec<_> = seen.lines().filter_map(|line| line.strip_prefix("c ").or_else(|| line.strip_prefix("b "))).collect();
+    devices.retain(|path| !path.starts_with("/dev/pts/"));
+    devices.sort_unstable();
+    for device in &devices {
+        let known = ["/dev/console", "/dev/full", "/dev/null", "/dev/ptmx", "/dev/random", "/dev/tty", "/dev/urandom", "/dev/zero"];
+        assert!(known.contains(device), "{device} is in the container");
+    }
+    assert!(devices.contains(&"/dev/null") && devices.contains(&"/dev/urandom"), "{seen}");
+    nl.ok("run --rm sh -c 'echo x > /dev/null && head -c 8 /dev/urandom > /root/f && test -s /root/f'");
+}
+
+fn the_instance_is_not_visible(nl: &Netloom) {
+    let root = nl.root().display();
+    nothing_of(
+        nl,
+        "",
+        &format!(
+            "exec 2>/dev/null\n[ ! -e {root}/netloom.sock ] || echo the socket is there\n[ -z \"$(ls -A {root})\" ] || ls {root}\n\
+             find / -xdev -name netloom.sock\ngrep -F {root} /proc/self/mountinfo /proc/1/mountinfo\ngrep netloom.sock /proc/net/unix"
+        ),
+    );
+}
+
+fn what_tells_of_the_host_is_masked(nl: &Netloom) {
+    nothing_of(
+        nl,
+        "",
+        "exec 2>/dev/null\nfor f in kcore keys timer_list sched_debug latency_stats; do [ -z \"$(head -c 1 /proc/$f | tr -d '\\0')\" ] || echo $f is readable; done\n\
+         for d in acpi scsi; do [ -z \"$(ls -A /proc/$d)\" ] || echo $d is readable; done\n\
+         [ -z \"$(ls -A /sys/firmware)\" ] || echo firmware is readable\ndmesg",
+    );
+}
+
+/// Calls by number, for the machines whose numbers are known here; the names are those of syscalls(2).
+const CALLS: &str = r#"
+import ctypes, errno, os, platform
+libc = ctypes.CDLL(None, use_errno=True)
+numbers = {
+  "x86_64": dict(setns=308, unshare=272, mount=165, umount2=166, pivot_root=155, bpf=321, keyctl=250, add_key=248, request_key=249, kexec_load=246,
+                 init_module=175, finit_module=313, delete_module=176, open_by_handle_at=304, perf_event_open=298, userfaultfd=323,
+                 reboot=169, swapon=167, settimeofday=164, clock_settime=227, acct=163, open_tree=428, move_mount=429, fsopen=430,
+                 mount_setattr=442, quotactl=179, syslog=103, iopl=172, ioperm=173, io_uring_setup=425, process_vm_readv=None),
+  "aarch64": dict(setns=268, unshare=97, mount=40, umount2=39, pivot_root=41, bpf=280, keyctl=219, add_key=217, request_key=218, kexec_load=104,
+                  init_module=105, finit_module=273, delete_module=106, open_by_handle_at=265, perf_event_open=241, userfaultfd=282,
+                  reboot=142, swapon=224, settimeofday=170, clock_settime=112, acct=89, open_tree=428, move_mount=429, fsopen=430,
+                  mount_setattr=442, quotactl=60, syslog=116, io_uring_setup=425),
+}[platform.machine()]
+CLONE_NEWUSER, CLONE_NEWNS = 0x10000000, 0x20000
+arguments = dict(unshare=(CLONE_NEWUSER,), setns=(os.open("/proc/self/ns/net", os.O_RDONLY), 0), bpf=(0, 0, 0), keyctl=(0, -3, 1), syslog=(3, 0, 0))
+for name, number in numbers.items():
+    if number is None: continue
+    ctypes.set_errno(0)
+    result = libc.syscall(number, *arguments.get(name, (0, 0, 0, 0, 0)))
+    if result >= 0 or ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS):
+        print(name, result, errno.errorcode.get(ctypes.get_errno()))
+print("end")
+"#;
+
+fn system_calls_that_lead_out_are_refused(nl: &Netloom) {
+    let file = nl.host.write("calls.py", CALLS);
+    for user in ["0", "1000"] {
+        assert_eq!(nl.ok(&format!("run --rm -u {user} -v {}:/calls.py:ro python3 /calls.py", file.display())), "end", "-u {user}");
+    }
+}
+
+fn the_hosts_processes_cannot_be_reached(nl: &Netloom) {
+    nl.ok("run -d --name other sleep 1000");
+    for_each_case(["", "--net=host", "--net=container:other"], |mode| {
+        let seen = nl.run(&format!("run --rm {mode} sh -c 'kill -9 -1; ls /proc | grep -c \"^[0-9]\"'"));
+        let ended = seen.code == 137 || seen.text().parse::<u32>().is_ok_and(|count| count <= 5);
+        (ended && nl.state("other") == "running").then_some(()).ok_or_else(|| format!("{seen:?}"))
+    });
+}
+
+fn mounts_and_namespaces_cannot_be_changed(nl: &Netloom) {
+    nothing_of(
+        nl,
+        "",
+        "exec 2>/dev/null\nmount -t tmpfs none /mnt && echo mounted\nmount -o remount,rw /proc/sys && echo remounted\numount /proc/kcore && echo unmasked\n\
+         unshare -n true && echo a network\nunshare -U true && echo a user namespace\nunshare -m true && echo a mount namespace\n\
+         nsenter -t 1 -n true && echo entered\nhostname other && echo renamed\nip link set eth0 down && echo taken down\n\
+         chroot / true || echo 'chroot(2) is among what is allowed'",
+    );
+}
+
+fn new_privileges_cannot_be_gained(nl: &Netloom) {
+    // A set-user-ID file gives nothing to another user.
+    let script = "cp /bin/busybox /root/id && chmod 4755 /root/id && chmod 755 /root && setpriv --reuid=1000 --clear-groups /root/id id -u";
+    let seen = nl.run(&format!("run --rm sh -c '{script}'"));
+    assert_eq!(seen.text(), "1000", "{seen:?}");
+}
+
+fn a_volume_s_link_leads_nowhere_outside(nl: &Netloom) {
+    let dir = nl.host.make_dir("shared");
+    std::os::unix::fs::symlink(nl.root(), dir.join("out")).expect("a link");
+    let tried = nl.run(&format!("run --rm -v {}:/data sh -c 'ls /data/out/ | grep -c .'", dir.display()));
+    assert_eq!(tried.text(), "0", "{tried:?}");
+    // A volume at a path that leads through a link inside stays inside.
+    nl.ok(&format!("run --rm -v {}:/etc/alternatives/../data sh -c 'true'", dir.display()));
+}
+
+fn no_descriptor_of_the_host_is_inherited(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    for line in ["run --rm", "exec a"] {
+        let open = nl.ok(&format!("{line} sh -c 'for f in /proc/self/fd/*; do echo ${{f##*/}} $(readlink $f); done'"));
+        let beyond = open.lines().filter(|line| line.split(' ').next().and_then(|fd| fd.parse::<u32>().ok()).is_some_and(|fd| fd > 2));
+        // The shell's own, of the directory it lists, is gone by the time it is read.
+        assert_eq!(beyond.filter(|line| line.contains(' ') && !line.ends_with(' ')).count(), 0, "{line}: {open}");
+    }
+}

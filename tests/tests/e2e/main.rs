@@ -1,0 +1,26 @@
+//! The built binary on real kernels: what people see, as root and as an ordinary user. One program, so that everything runs side by
+//! side; each module is one topic.
+#![forbid(unsafe_code)]
+
+#[macro_use]
+extern crate netloom_tests;
+
+mod bad_input;
+mod bad_machine;
+mod commands;
+mod crash;
+mod exits;
+mod files;
+mod isolation;
+mod lifecycle;
+mod logs;
+mod looking;
+mod many;
+mod modes;
+mod names;
+mod networks;
+mod outside;
+mod process;
+mod publish;
+mod terminal;
+mod traffic;

@@ -1,0 +1,115 @@
+//! Names: containers', aliases, hosts files, and the rest of the world through the host's resolver.
+
+use std::net::Ipv4Addr;
+
+use netloom_tests::{DnsServer, Netloom, at};
+
+for_both!(
+    containers_find_each_other_by_name,
+    an_alias_is_a_name_on_its_network,
+    names_are_known_only_on_shared_networks,
+    other_names_go_to_the_hosts_resolver,
+    a_name_that_nobody_knows_is_not_found,
+    a_container_s_name_never_leaves_for_the_hosts_resolver,
+    a_removed_container_s_name_is_gone,
+    a_hosts_file_has_the_container_and_what_was_added,
+    a_nameserver_and_a_search_domain_of_ones_own_are_used,
+    host_mode_uses_the_hosts_own_resolver,
+);
+
+/// The IPv4 address that a container gets for a name from `getent`, which asks as programs do.
+fn lookup(nl: &Netloom, options: &str, name: &str) -> Option<String> {
+    let found = nl.run(&format!("run --rm {options} getent ahostsv4 {name}"));
+    (found.code == 0).then(|| found.text().split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+fn containers_find_each_other_by_name(nl: &Netloom) {
+    nl.ok("run -d --name web sleep 1000");
+    nl.ok("run -d --name db sleep 1000");
+    for (from, name) in [("web", "db"), ("db", "web"), ("web", "web")] {
+        let found = nl.ok(&format!("exec {from} getent ahostsv4 {name}"));
+        assert_eq!(found.split_whitespace().next(), Some(nl.ip(name).as_str()), "{name} from {from}");
+    }
+    // By its ID, and by its hostname where that is another name.
+    let id = at(&nl.inspect("db"), "id");
+    assert_eq!(lookup(nl, "", &id[..12]), Some(nl.ip("db")));
+    // Case does not matter to DNS.
+    assert_eq!(lookup(nl, "", "WEB"), Some(nl.ip("web")));
+}
+
+fn an_alias_is_a_name_on_its_network(nl: &Netloom) {
+    nl.ok("network create blue");
+    nl.ok("run -d --name db --net blue --network-alias postgres --network-alias sql sleep 1000");
+    for alias in ["postgres", "sql", "db"] {
+        assert_eq!(lookup(nl, "--net blue", alias), Some(nl.ip("db")), "{alias}");
+    }
+    assert_eq!(lookup(nl, "", "postgres"), None, "an alias is not known on another network");
+}
+
+fn names_are_known_only_on_shared_networks(nl: &Netloom) {
+    nl.ok("network create blue");
+    nl.ok("run -d --name hidden --net blue sleep 1000");
+    assert_eq!(lookup(nl, "--net blue", "hidden"), Some(nl.ip("hidden")));
+    assert_eq!(lookup(nl, "", "hidden"), None);
+    // One who is on both knows the names of both.
+    nl.ok("run -d --name plain sleep 1000");
+    nl.ok("run -d --name both --net blue --net bridge sleep 1000");
+    for name in ["hidden", "plain"] {
+        assert_eq!(nl.ok(&format!("exec both getent ahostsv4 {name}")).split_whitespace().next(), Some(nl.ip(name).as_str()));
+    }
+}
+
+fn other_names_go_to_the_hosts_resolver(nl: &Netloom) {
+    let server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
+    assert_eq!(lookup(nl, "", "files.example.test"), Some("203.0.113.9".into()));
+    assert!(server.asked().contains(&"files.example.test".into()), "{:?}", server.asked());
+}
+
+fn a_name_that_nobody_knows_is_not_found(nl: &Netloom) {
+    let server = DnsServer::start(&nl.host, &[]);
+    let began = std::time::Instant::now();
+    assert_eq!(lookup(nl, "", "nobody.example.test"), None);
+    assert!(began.elapsed().as_secs() < 4, "the answer came by timeout");
+    assert!(server.asked().contains(&"nobody.example.test".into()), "{:?}", server.asked());
+}
+
+fn a_container_s_name_never_leaves_for_the_hosts_resolver(nl: &Netloom) {
+    let server = DnsServer::start(&nl.host, &[("web", Ipv4Addr::new(203, 0, 113, 9))]);
+    nl.ok("run -d --name web sleep 1000");
+    assert_eq!(lookup(nl, "", "web"), Some(nl.ip("web")));
+    nl.run("run --rm getent ahostsv6 web");
+    assert!(!server.asked().contains(&"web".into()), "{:?}", server.asked());
+}
+
+fn a_removed_container_s_name_is_gone(nl: &Netloom) {
+    let _server = DnsServer::start(&nl.host, &[]);
+    nl.ok("run -d --name web sleep 1000");
+    assert!(lookup(nl, "", "web").is_some());
+    nl.ok("rm -f web");
+    assert_eq!(lookup(nl, "", "web"), None);
+}
+
+fn a_hosts_file_has_the_container_and_what_was_added(nl: &Netloom) {
+    let hosts = nl.ok("run --rm --name me -h box --add-host db:192.0.2.7 --add-host six:2001:db8::1 cat /etc/hosts");
+    for line in [&["127.0.0.1", "localhost"][..], &["192.0.2.7", "db"], &["2001:db8::1", "six"]] {
+        assert!(hosts.lines().any(|have| have.split_whitespace().collect::<Vec<_>>() == line), "{line:?} is not in:\n{hosts}");
+    }
+    assert!(hosts.lines().any(|line| line.split_whitespace().any(|word| word == "box")), "{hosts}");
+    assert_eq!(nl.ok("run --rm -h box hostname"), "box");
+    assert_eq!(nl.ok("run --rm -h box cat /etc/hostname"), "box");
+    assert_eq!(lookup(nl, "--add-host db:192.0.2.7", "db"), Some("192.0.2.7".into()));
+}
+
+fn a_nameserver_and_a_search_domain_of_ones_own_are_used(nl: &Netloom) {
+    let server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
+    let conf = nl.ok("run --rm --dns 10.99.0.1 --dns-search example.test cat /etc/resolv.conf");
+    assert!(conf.lines().any(|line| line.split_whitespace().eq(["search", "example.test"])), "{conf}");
+    assert_eq!(lookup(nl, "--dns 10.99.0.1 --dns-search example.test", "files"), Some("203.0.113.9".into()));
+    drop(server);
+}
+
+fn host_mode_uses_the_hosts_own_resolver(nl: &Netloom) {
+    assert_eq!(nl.ok("run --rm --net=host cat /etc/resolv.conf"), nl.host.ok("cat /etc/resolv.conf"));
+    let _server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
+    assert_eq!(lookup(nl, "--net=host", "files.example.test"), Some("203.0.113.9".into()));
+}

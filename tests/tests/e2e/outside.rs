@@ -1,0 +1,195 @@
+//! The way out: what a container meets in the world is what the world does, and nothing of the host's own loopback.
+
+use std::{
+    io::{Read, Write},
+    time::{Duration, Instant},
+};
+
+use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, SERVER_IP};
+
+for_both!(
+    the_outside_sees_the_hosts_address,
+    udp_goes_out_and_comes_back,
+    a_large_udp_datagram_goes_out_and_comes_back,
+    a_refused_connection_is_refused_at_once,
+    a_half_closed_connection_still_receives,
+    a_silent_server_is_waited_for,
+    the_gateway_answers_ping,
+    the_host_s_own_address_is_reachable,
+    the_host_s_loopback_is_not_reachable,
+    the_host_s_loopback_is_reachable_when_asked_for,
+    an_internal_network_has_no_way_out,
+    an_isolated_network_has_only_the_way_out,
+    a_hundred_connections_at_once_go_out,
+);
+
+/// A container's python with `script`, on one line.
+fn python(nl: &Netloom, options: &str, script: &str) -> netloom_tests::Finished {
+    let file = nl.host.write("script.py", script);
+    nl.run(&format!("run --rm {options} -v {}:/script.py:ro python3 /script.py", file.display()))
+}
+
+fn the_outside_sees_the_hosts_address(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let client = nl.start(&format!("run --rm busybox nc {FAR_IP} 9000"));
+    let (mut stream, from) = listener.accept().expect("a client");
+    assert_eq!(from.ip(), HOST_IP);
+    stream.write_all(b"welcome").expect("it takes the bytes");
+    drop(stream);
+    assert_eq!(client.finish().exits(0).text(), "welcome");
+}
+
+fn udp_goes_out_and_comes_back(nl: &Netloom) {
+    let socket = nl.host.udp(Place::Server, (FAR_IP, 9000));
+    let echo = std::thread::spawn(move || {
+        let mut sources = Vec::new();
+        for _ in 0..3 {
+            let mut bytes = [0; 2048];
+            let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
+            socket.send_to(&bytes[..n], from).expect("it goes back");
+            sources.push(from);
+        }
+        sources
+    });
+    let script = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
+         for i in range(3):\n  s.sendto(b'ping%d' % i, ('{FAR_IP}', 9000))\n  d, a = s.recvfrom(2048)\n  print(d.decode(), a[0])\n"
+    );
+    let out = python(nl, "", &script).exits(0).text();
+    assert_eq!(out, format!("ping0 {FAR_IP}\nping1 {FAR_IP}\nping2 {FAR_IP}"));
+    let sources = echo.join().expect("the echo ends");
+    assert!(sources.iter().all(|from| *from == sources[0] && from.ip() == HOST_IP), "one inside endpoint is one outside: {sources:?}");
+}
+
+fn a_large_udp_datagram_goes_out_and_comes_back(nl: &Netloom) {
+    let socket = nl.host.udp(Place::Server, (FAR_IP, 9000));
+    let echo = std::thread::spawn(move || {
+        let mut bytes = [0; 2048];
+        let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
+        socket.send_to(&bytes[..n], from).expect("it goes back");
+        n
+    });
+    let script = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
+         s.sendto(bytes(range(256)) * 5, ('{FAR_IP}', 9000))\nd, a = s.recvfrom(2048)\nprint(d == bytes(range(256)) * 5)\n"
+    );
+    assert_eq!(python(nl, "", &script).exits(0).text(), "True");
+    assert_eq!(echo.join().expect("the echo ends"), 1280);
+}
+
+fn a_refused_connection_is_refused_at_once(nl: &Netloom) {
+    let began = Instant::now();
+    let script =
+        format!("import socket\ntry:\n  socket.create_connection(('{FAR_IP}', 9), 20)\nexcept OSError as e:\n  print(type(e).__name__)\n");
+    assert_eq!(python(nl, "", &script).exits(0).text(), "ConnectionRefusedError");
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+fn a_half_closed_connection_still_receives(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut question = String::new();
+        stream.read_to_string(&mut question).expect("the question ends");
+        stream.write_all(question.to_uppercase().as_bytes()).expect("the client takes it");
+    });
+    let script = format!(
+        "import socket\ns = socket.create_connection(('{FAR_IP}', 9000), 10)\ns.sendall(b'question')\ns.shutdown(socket.SHUT_WR)\n\
+         print(s.makefile().read())\n"
+    );
+    assert_eq!(python(nl, "", &script).exits(0).text(), "QUESTION");
+    server.join().expect("the server ends");
+}
+
+fn a_silent_server_is_waited_for(nl: &Netloom) {
+    // An address on the wire that nobody has: no answer, and no refusal made up.
+    let script =
+        "import socket\ntry:\n  socket.create_connection(('10.99.0.200', 9), 1)\nexcept OSError as e:\n  print(type(e).__name__)\n";
+    assert_eq!(python(nl, "", script).exits(0).text(), "TimeoutError");
+}
+
+fn the_gateway_answers_ping(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
+    let out = nl.ok(&format!("exec a busybox ping -c 3 -i 0.1 -W 5 {gateway}"));
+    assert!(out.contains("3 packets received"), "{out}");
+}
+
+fn the_host_s_own_address_is_reachable(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Host, (HOST_IP, 9000));
+    let client = nl.start(&format!("run --rm busybox nc {HOST_IP} 9000"));
+    let (mut stream, _) = listener.accept().expect("a client");
+    stream.write_all(b"welcome").expect("it takes the bytes");
+    drop(stream);
+    assert_eq!(client.finish().exits(0).text(), "welcome");
+}
+
+fn the_host_s_loopback_is_not_reachable(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Host, ([127, 0, 0, 1].into(), 9000));
+    nl.host.ok("ip addr add 198.51.100.1/32 dev lo");
+    let other = nl.host.listen(Place::Host, ([198, 51, 100, 1].into(), 9000));
+    nl.ok("run -d --name a --cap-add NET_ADMIN sleep 1000");
+    let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
+    // Without a route of its own for lo, 127.0.0.1 would go out on eth0.
+    for address in [gateway.as_str(), "0.0.0.0", "198.51.100.1"] {
+        let tried = nl.run(&format!("exec a busybox nc -w 2 {address} 9000"));
+        assert_ne!(tried.code, 0, "{address}: {tried:?}");
+    }
+    for listener in [listener, other] {
+        listener.set_nonblocking(true).expect("a listener takes it");
+        assert!(listener.accept().is_err(), "somebody came through");
+    }
+    nl.host.ok("ip addr del 198.51.100.1/32 dev lo");
+}
+
+fn the_host_s_loopback_is_reachable_when_asked_for(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Host, ([127, 0, 0, 1].into(), 9000));
+    nl.ok("run -d --name a --host-loopback sleep 1000");
+    let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
+    let client = nl.start(&format!("exec a busybox nc {gateway} 9000"));
+    let (mut stream, _) = listener.accept().expect("a client");
+    stream.write_all(b"welcome").expect("it takes the bytes");
+    drop(stream);
+    assert_eq!(client.finish().exits(0).text(), "welcome");
+}
+
+fn an_internal_network_has_no_way_out(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    nl.ok("network create --internal quiet");
+    nl.ok("run -d --name a --net quiet sleep 1000");
+    nl.ok("run -d --name b --net quiet sleep 1000");
+    nl.ok("exec a busybox ping -c 1 -W 5 b");
+    assert_ne!(nl.run(&format!("exec a busybox nc -w 2 {FAR_IP} 9000")).code, 0);
+    listener.set_nonblocking(true).expect("a listener takes it");
+    assert!(listener.accept().is_err(), "somebody came through");
+}
+
+fn an_isolated_network_has_only_the_way_out(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (SERVER_IP, 9000));
+    nl.ok("network create --isolated apart");
+    nl.ok("run -d --name a --net apart sleep 1000");
+    nl.ok("run -d --name b --net apart sleep 1000");
+    let b = nl.ip("b");
+    assert_ne!(nl.run(&format!("exec a busybox ping -c 1 -W 1 {b}")).code, 0);
+    let drops = nl.json("drops apart --format json");
+    assert!(drops.as_array().is_some_and(|rows| rows.iter().any(|row| row["reason"] == "isolated")), "{drops:#}");
+    let client = nl.start(&format!("exec a busybox nc {SERVER_IP} 9000"));
+    drop(listener.accept().expect("a client"));
+    client.finish().exits(0);
+}
+
+fn a_hundred_connections_at_once_go_out(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let server = std::thread::spawn(move || {
+        let mut streams: Vec<_> = (0..100).map(|_| listener.accept().expect("a client").0).collect();
+        for (index, stream) in streams.iter_mut().enumerate() {
+            stream.write_all(format!("{index}\n").as_bytes()).expect("the client takes it");
+        }
+    });
+    let script = format!(
+        "import socket\nall = [socket.create_connection(('{FAR_IP}', 9000), 20) for _ in range(100)]\n\
+         print(sorted(int(s.makefile().readline()) for s in all) == list(range(100)))\n"
+    );
+    assert_eq!(python(nl, "", &script).exits(0).text(), "True");
+    server.join().expect("the server ends");
+}

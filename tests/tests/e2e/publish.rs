@@ -1,0 +1,194 @@
+//! Publications: ports of the host that lead to a container.
+
+use std::{
+    collections::BTreeSet,
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use netloom_tests::{CLIENT_IP, HOST_IP, Netloom, Place, SERVER_IP, at, wait_until};
+
+for_both!(
+    five_hundred_parallel_requests_are_answered,
+    the_server_sees_the_real_client,
+    a_client_on_the_hosts_loopback_appears_as_the_gateway,
+    udp_is_published_with_the_real_client,
+    a_publication_listens_once_run_has_returned,
+    a_range_is_published_port_by_port,
+    an_ephemeral_port_is_chosen_and_shown,
+    one_host_address_alone_can_be_published,
+    a_closed_port_is_a_reset,
+    a_taken_port_names_its_holder,
+    a_port_is_free_again_after_its_container,
+    publications_of_a_running_container_change,
+    a_stopped_container_s_ports_come_back_with_it,
+);
+
+/// Answers every connection with the client's address; every datagram as well.
+const WHO: &str = r#"
+import socketserver, sys, threading
+class Tcp(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.recv(4096)
+        body = self.client_address[0].encode()
+        self.request.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+class Udp(socketserver.BaseRequestHandler):
+    def handle(self):
+        data, socket = self.request
+        socket.sendto(data + b" from " + self.client_address[0].encode(), self.client_address)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address, request_queue_size, daemon_threads = True, 1024, True
+udp = socketserver.UDPServer(("0.0.0.0", 8053), Udp)
+threading.Thread(target=udp.serve_forever, daemon=True).start()
+tcp = Server(("0.0.0.0", 80), Tcp)
+print("ready", flush=True)
+tcp.serve_forever()
+"#;
+
+/// A container named `who` that answers with the client's address.
+fn who(nl: &Netloom, options: &str) {
+    let script = nl.host.write("who.py", WHO);
+    nl.ok(&format!("run -d --name who {options} -v {}:/who.py:ro python3 /who.py", script.display()));
+    wait_until("the server is ready", || nl.ok("logs who").contains("ready"));
+}
+
+/// One request; the body of its answer.
+fn get(to: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(20))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned()))
+}
+
+fn host_port(port: u16) -> SocketAddr {
+    (HOST_IP, port).into()
+}
+
+fn get_from(nl: &Netloom, place: Place, to: SocketAddr) -> std::io::Result<String> {
+    nl.host.inside(place, || get(to))
+}
+
+fn five_hundred_parallel_requests_are_answered(nl: &Netloom) {
+    who(nl, "-p 8080:80");
+    let answers: Vec<_> = nl.host.inside(Place::Server, || {
+        // A thread starts in the network of the one that makes it.
+        let threads: Vec<_> = (0..500).map(|_| std::thread::spawn(|| get(host_port(8080)))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a client ends")).collect()
+    });
+    let wrong: Vec<_> = answers.iter().filter(|answer| !matches!(answer, Ok(body) if *body == SERVER_IP.to_string())).take(5).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+fn the_server_sees_the_real_client(nl: &Netloom) {
+    who(nl, "-p 8080:80");
+    assert_eq!(get_from(nl, Place::Server, host_port(8080)).expect("an answer"), SERVER_IP.to_string());
+    let request = format!("busybox wget -q -O - http://{HOST_IP}:8080/");
+    nl.host.ok(&format!("ip -n server route change 10.99.0.0/24 dev uplink0 src {CLIENT_IP}"));
+    assert_eq!(nl.host.start(Place::Server, &request).finish().text(), CLIENT_IP.to_string());
+}
+
+fn a_client_on_the_hosts_loopback_appears_as_the_gateway(nl: &Netloom) {
+    who(nl, "-p 8080:80");
+    let gateway = at(&nl.inspect("who"), "networks.bridge.gateway");
+    for address in [SocketAddr::from(([127, 0, 0, 1], 8080)), SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 8080))] {
+        assert_eq!(get_from(nl, Place::Host, address).expect("an answer"), gateway, "{address}");
+    }
+}
+
+fn udp_is_published_with_the_real_client(nl: &Netloom) {
+    who(nl, "-p 5353:8053/udp");
+    let socket = nl.host.udp(Place::Server, (SERVER_IP, 0));
+    for text in ["one", "two"] {
+        socket.send_to(text.as_bytes(), host_port(5353)).expect("it goes");
+        let mut bytes = [0; 2048];
+        let (n, from) = socket.recv_from(&mut bytes).expect("an answer");
+        assert_eq!(from, host_port(5353));
+        assert_eq!(String::from_utf8_lossy(&bytes[..n]), format!("{text} from {SERVER_IP}"));
+    }
+}
+
+fn a_publication_listens_once_run_has_returned(nl: &Netloom) {
+    nl.ok("run -d --name a -p 8080:80 -p 8081:81/udp sleep 1000");
+    nl.host.inside(Place::Server, || TcpStream::connect(host_port(8080))).expect("the port listens");
+    let ports = nl.json("inspect a")[0]["ports"].clone();
+    assert!(ports.as_array().is_some_and(|rows| rows.iter().any(|row| row["host_port"] == 8081 && row["protocol"] == "udp")), "{ports:#}");
+    let port = nl.ok("port a");
+    assert!(port.contains("80/tcp -> 0.0.0.0:8080") && port.contains("81/udp -> 0.0.0.0:8081"), "{port}");
+    assert!(nl.ok("ps").contains("8080->80/tcp"));
+}
+
+fn a_range_is_published_port_by_port(nl: &Netloom) {
+    nl.ok("run -d --name a -p 8000-8002:80-82 sleep 1000");
+    let ports: BTreeSet<_> = nl.inspect("a")["ports"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| (row["host_port"].as_u64(), row["container_port"].as_u64()))
+        .collect();
+    assert_eq!(ports, BTreeSet::from([(Some(8000), Some(80)), (Some(8001), Some(81)), (Some(8002), Some(82))]));
+}
+
+fn an_ephemeral_port_is_chosen_and_shown(nl: &Netloom) {
+    who(nl, "-p 80");
+    let port = nl.inspect("who")["ports"][0]["host_port"].as_u64().and_then(|port| u16::try_from(port).ok()).expect("a port");
+    assert!(port >= 1024, "{port}");
+    assert_eq!(get_from(nl, Place::Server, host_port(port)).expect("an answer"), SERVER_IP.to_string());
+}
+
+fn one_host_address_alone_can_be_published(nl: &Netloom) {
+    who(nl, "-p 127.0.0.1:8080:80");
+    assert!(get_from(nl, Place::Host, ([127, 0, 0, 1], 8080).into()).is_ok());
+    assert!(get_from(nl, Place::Server, host_port(8080)).is_err());
+}
+
+fn a_closed_port_is_a_reset(nl: &Netloom) {
+    nl.ok("run -d --name a -p 8080:80 sleep 1000");
+    let end = nl.host.inside(Place::Server, || {
+        let mut stream = TcpStream::connect(host_port(8080)).expect("the host's kernel accepts");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        stream.read(&mut [0; 16])
+    });
+    assert_eq!(end.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+fn a_taken_port_names_its_holder(nl: &Netloom) {
+    nl.ok("run -d --name first -p 8080:80 sleep 1000");
+    let why = nl.fails("run -d --name second -p 8080:80 sleep 1000", 125);
+    assert!(why.contains("8080") && why.contains("first"), "{why}");
+    assert_eq!(nl.run("inspect second").code, 1, "the second container was left behind");
+    // Held by a stranger: no name to give, but still the port.
+    let _listener: TcpListener = nl.host.listen(Place::Host, (Ipv4Addr::UNSPECIFIED, 9090));
+    let why = nl.fails("run --rm -p 9090:80 true", 125);
+    assert!(why.contains("9090"), "{why}");
+}
+
+fn a_port_is_free_again_after_its_container(nl: &Netloom) {
+    for _ in 0..3 {
+        nl.ok("run -d --name a -p 8080:80 sleep 1000");
+        nl.ok("rm -f a");
+    }
+    drop(nl.host.listen(Place::Host, (HOST_IP, 8080)));
+}
+
+fn publications_of_a_running_container_change(nl: &Netloom) {
+    who(nl, "");
+    assert!(get_from(nl, Place::Server, host_port(8080)).is_err());
+    nl.ok("publish add who 8080:80");
+    assert_eq!(get_from(nl, Place::Server, host_port(8080)).expect("an answer"), SERVER_IP.to_string());
+    nl.ok("publish rm who 8080:80");
+    assert!(get_from(nl, Place::Server, host_port(8080)).is_err());
+    assert_eq!(nl.inspect("who")["ports"], serde_json::json!([]));
+}
+
+fn a_stopped_container_s_ports_come_back_with_it(nl: &Netloom) {
+    who(nl, "-p 8080:80");
+    nl.ok("stop -t 0 who");
+    assert!(get_from(nl, Place::Server, host_port(8080)).is_err());
+    nl.ok("start who");
+    wait_until("it answers again", || get_from(nl, Place::Server, host_port(8080)).is_ok_and(|client| client == SERVER_IP.to_string()));
+    let client: IpAddr = SERVER_IP.into();
+    assert_eq!(get_from(nl, Place::Server, host_port(8080)).expect("an answer"), client.to_string());
+}

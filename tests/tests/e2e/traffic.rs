@@ -1,0 +1,158 @@
+//! Real programs on real networks: between containers and out to the world.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::{Command, Stdio},
+};
+
+use netloom_tests::{FAR_IP, Netloom, Place, SERVER_IP, wait_until};
+
+for_both!(
+    a_web_server_answers_by_address_and_by_name,
+    iperf3_between_containers_both_ways,
+    iperf3_through_the_nat_both_ways,
+    a_gigabyte_goes_out_unchanged,
+    a_gigabyte_comes_in_unchanged,
+    real_programs_run_on_the_copy_on_write_root,
+    checksums_are_never_wrong_at_a_receiver,
+);
+
+/// A web server named `web` with one page.
+fn web(nl: &Netloom) -> String {
+    let www = nl.host.make_dir("www");
+    nl.host.write("www/index.html", "hello from web");
+    nl.ok(&format!("run -d --name web -v {}:/www:ro busybox httpd -f -p 80 -h /www", www.display()));
+    nl.ip("web")
+}
+
+fn a_web_server_answers_by_address_and_by_name(nl: &Netloom) {
+    let address = web(nl);
+    for name in [address.as_str(), "web"] {
+        wait_until("the server answers", || {
+            nl.run(&format!("run --rm busybox wget -q -T 5 -O - http://{name}/")).text() == "hello from web"
+        });
+    }
+}
+
+fn iperf3_between_containers_both_ways(nl: &Netloom) {
+    nl.ok("run -d --name server iperf3 -s");
+    wait_until("it listens", || nl.run("exec server ss -Htln").text().contains(":5201"));
+    for direction in ["", "--reverse"] {
+        let result = nl.json(&format!("run --rm iperf3 -c server -t 1 -J {direction}"));
+        let rate = result["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_default();
+        assert!(rate > 1e8, "{rate} bit/s {direction}");
+        netloom_tests::report(&format!("{:?}: TCP between containers {direction}: {:.1} Gbit/s", nl.who(), rate / 1e9));
+    }
+    let udp = nl.json("run --rm iperf3 -c server -u -b 50M -t 1 -J");
+    let lost = udp["end"]["sum"]["lost_percent"].as_f64().unwrap_or(100.0);
+    assert!(lost < 5.0, "{lost} % of UDP datagrams were lost");
+}
+
+fn iperf3_through_the_nat_both_ways(nl: &Netloom) {
+    let _server = nl.host.start(Place::Server, "iperf3 -s");
+    wait_until("it listens", || nl.host.inside(Place::Server, || TcpStream::connect((SERVER_IP, 5201)).is_ok()));
+    for direction in ["", "--reverse"] {
+        let result = nl.json(&format!("run --rm iperf3 -c {FAR_IP} -t 1 -J {direction}"));
+        let rate = result["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_default();
+        assert!(rate > 1e8, "{rate} bit/s {direction}");
+        netloom_tests::report(&format!("{:?}: TCP through the gateway {direction}: {:.1} Gbit/s", nl.who(), rate / 1e9));
+    }
+}
+
+const GIGABYTE: usize = 1 << 30;
+
+/// A gigabyte that repeats nowhere soon, in pieces.
+fn pieces() -> impl Iterator<Item = Vec<u8>> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(move || {
+        let mut piece = Vec::with_capacity(1 << 20);
+        while piece.len() < 1 << 20 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            piece.extend_from_slice(&state.to_le_bytes());
+        }
+        piece
+    })
+    .take(GIGABYTE >> 20)
+}
+
+/// The SHA-256 of what `feed` writes, by the system's own program.
+fn sha256(feed: impl FnOnce(&mut dyn Write)) -> String {
+    let mut sum = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sha256sum starts");
+    let mut input = sum.stdin.take().expect("a pipe");
+    feed(&mut input);
+    drop(input);
+    let out = sum.wait_with_output().expect("sha256sum ends");
+    String::from_utf8(out.stdout).expect("text")[..64].to_owned()
+}
+
+fn a_gigabyte_goes_out_unchanged(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let script = format!("yes 0123456789abcdef | head -c {GIGABYTE} | busybox nc {FAR_IP} 9000");
+    let received = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut total = 0;
+        let sum = sha256(|sink| {
+            let mut piece = vec![0; 1 << 20];
+            while let Ok(n @ 1..) = stream.read(&mut piece) {
+                sink.write_all(&piece[..n]).expect("sha256sum takes it");
+                total += n;
+            }
+        });
+        (total, sum)
+    });
+    nl.ok(&format!("run --rm sh -c '{script}'"));
+    let (total, sum) = received.join().expect("the server ends");
+    assert_eq!(total, GIGABYTE);
+    let sent = sha256(|sink| {
+        let line = b"0123456789abcdef\n".repeat(1 << 16);
+        let mut left = GIGABYTE;
+        while left > 0 {
+            let n = left.min(line.len());
+            sink.write_all(&line[..n]).expect("sha256sum takes it");
+            left -= n;
+        }
+    });
+    assert_eq!(sum, sent);
+}
+
+fn a_gigabyte_comes_in_unchanged(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let served = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        sha256(|sink| {
+            for piece in pieces() {
+                stream.write_all(&piece).expect("the client takes it");
+                sink.write_all(&piece).expect("sha256sum takes it");
+            }
+        })
+    });
+    let seen = nl.ok(&format!("run --rm sh -c 'busybox nc {FAR_IP} 9000 < /dev/null | sha256sum'"));
+    assert_eq!(seen[..64], served.join().expect("the server ends"));
+}
+
+fn real_programs_run_on_the_copy_on_write_root(nl: &Netloom) {
+    assert!(nl.ok("run --rm apt-get --version").starts_with("apt "));
+    let commit =
+        "cd /root && git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m first && git log --format=%s";
+    assert_eq!(nl.ok(&format!("run --rm sh -c '{commit}'")), "first");
+    assert_eq!(nl.ok("run --rm python3 -c 'import ssl, sqlite3; print(6 * 7)'"), "42");
+    assert_eq!(nl.ok("run --rm sh -c 'vim -es -u NONE +\"normal ihello\" +wq /root/f < /dev/null; cat /root/f'"), "hello");
+}
+
+/// What a capture at a receiver shows must be right even where its kernel would not look again.
+fn checksums_are_never_wrong_at_a_receiver(nl: &Netloom) {
+    nl.ok("run -d --name server iperf3 -s");
+    wait_until("it listens", || nl.run("exec server ss -Htln").text().contains(":5201"));
+    nl.ok("run --rm iperf3 -c server -n 8M");
+    nl.ok("run --rm iperf3 -c server -u -b 50M -n 2M");
+    let counters = nl.ok("exec server cat /proc/net/snmp");
+    for protocol in ["Tcp", "Udp"] {
+        let mut rows = counters.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+        let (names, values) = (rows.next().expect("names"), rows.next().expect("values"));
+        let errors = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "InCsumErrors").expect("a counter");
+        assert_eq!(errors.1, "0", "{protocol}: {counters}");
+    }
+}
