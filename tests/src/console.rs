@@ -101,6 +101,7 @@ pub fn play(file: &str, block: &Block) {
     let mut session = host.terminal(&shell, &format!("{file}:{}", block.line));
     let bin = binary_on(&host);
     let bin = bin.parent().expect("a binary lies in a directory").display();
+    session.expect("$ ");
     // One line, so that the first prompt after it is the first of the transcript.
     session.send(&format!(
         "export PATH={bin}:$PATH TERM=dumb; stty cols 200; cargo() {{ while [ \"$1\" != -- ]; do shift; done; shift; netloom \"$@\"; }}; PS1='$ '\r"

@@ -2,6 +2,7 @@
 
 use std::{io::Read, net::TcpStream};
 
+use netloom_tests::console::{blocks, play};
 use netloom_tests::{FAR_IP, HOST_IP, Host, Place, SERVER_IP, Snapshot, Terminal, Who, can_run, wait_until, words};
 
 /// A host for the test of this name, unless the machine cannot make one.
@@ -121,4 +122,19 @@ fn a_terminal_has_a_size_and_a_foreground() {
     shell.ask("echo code=$?", "code=130");
     shell.send("exit 5\r");
     assert_eq!(shell.finish(), 5);
+}
+
+#[test]
+fn a_transcript_is_played_as_written() {
+    if !can_run("every_console_block_does_what_it_shows") {
+        return;
+    }
+    let play = |text: &str| {
+        let text = format!("```console\n{text}```\n");
+        std::panic::catch_unwind(|| blocks(&text).iter().for_each(|block| play("text", block))).is_ok()
+    };
+    assert!(play("$ id -un\nnetloom-test\n$ printf 'a\\nb\\nc\\n'\na\n…\nc\n$ PS1='# ' sh -i\n# echo in\nin\n# exit\n$ echo out\nout\n"));
+    assert!(play("$ cargo run --release -- --version > /dev/null; echo done\ndone\n"));
+    assert!(!play("$ echo one\ntwo\n"), "other output is a failure");
+    assert!(!play("$ false\n"), "a command that fails is a failure");
 }

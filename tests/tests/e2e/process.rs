@@ -8,6 +8,7 @@ for_both!(
     the_directory_is_what_was_said,
     a_user_is_a_name_or_numbers,
     limits_are_set,
+    limits_of_groups_are_enforced_or_refused,
     a_sysctl_of_its_own_is_set,
     ping_and_low_ports_need_no_capability,
     capabilities_are_added_and_dropped,
@@ -58,6 +59,17 @@ fn a_user_is_a_name_or_numbers(nl: &Netloom) {
 fn limits_are_set(nl: &Netloom) {
     assert_eq!(nl.ok("run --rm --ulimit nofile=100:200 sh -c 'ulimit -Sn; ulimit -Hn'"), "100\n200");
     assert_eq!(nl.ok("run --rm --ulimit core=0 sh -c 'ulimit -c'"), "0");
+}
+
+/// What the machine's control groups cannot do is refused, never ignored.
+fn limits_of_groups_are_enforced_or_refused(nl: &Netloom) {
+    let forks = nl.run("run --rm --pids-limit 20 sh -c 'for i in $(seq 60); do sleep 2 & done; wait'");
+    let enforced = forks.code != 125 && (forks.stderr.contains("fork") || forks.stderr.contains("Resource"));
+    let refused = forks.code == 125 && forks.stderr.contains("--pids-limit") && forks.stderr.contains("hint");
+    assert!(enforced || refused, "{forks:?}");
+    let hog = nl.run("run --rm --memory 64m python3 -c 'print(len(bytearray(300_000_000)))'");
+    let refused = hog.code == 125 && hog.stderr.contains("--memory") && hog.stderr.contains("hint");
+    assert!(hog.code == 137 || hog.stderr.contains("MemoryError") || refused, "{hog:?}");
 }
 
 fn a_sysctl_of_its_own_is_set(nl: &Netloom) {
