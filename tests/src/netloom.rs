@@ -149,11 +149,13 @@ impl Netloom {
         }
     }
 
-    /// Removes every container and asserts that the host is as it was before the first command.
+    /// Removes every container, ends the daemon, and asserts that the host is as it was before the first command.
     #[track_caller]
     pub fn leave_nothing(&self) {
         if self.root.exists() {
             self.remove_all();
+            // It would end by itself, some seconds later.
+            self.host.kill(self.daemon(), "TERM");
         }
         self.expect_nothing_left();
     }
