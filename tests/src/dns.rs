@@ -17,31 +17,32 @@ use hickory_proto::{
 
 use crate::{Host, Place, SERVER_IP};
 
-/// Answers on 10.99.0.1:53 of the server namespace, which the host's resolv.conf names.
+/// Answers on port 53 of 10.99.0.1 and of the nameservers in the machine's resolv.conf.
 #[derive(Debug)]
 pub struct DnsServer {
     asked: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl DnsServer {
     /// Knows `names`, written without the final dot.
     #[track_caller]
     pub fn start(host: &Host, names: &[(&str, Ipv4Addr)]) -> Self {
-        let socket = host.udp(Place::Server, (SERVER_IP, 53));
-        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket takes a timeout");
-        let names: Vec<(String, Ipv4Addr)> = names.iter().map(|(name, ip)| (format!("{name}."), *ip)).collect();
+        let names: Arc<Vec<(String, Ipv4Addr)>> = Arc::new(names.iter().map(|(name, ip)| (format!("{name}."), *ip)).collect());
         let (asked, stop) = (Arc::<Mutex<Vec<String>>>::default(), Arc::<AtomicBool>::default());
-        let thread = std::thread::spawn({
-            let (asked, stop) = (asked.clone(), stop.clone());
-            move || {
+        let answer = |(place, address)| {
+            let socket = host.udp(place, (address, 53));
+            socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a socket takes a timeout");
+            let (names, asked, stop) = (names.clone(), asked.clone(), stop.clone());
+            std::thread::spawn(move || {
                 while !stop.load(Relaxed) {
                     serve(&socket, &names, &asked);
                 }
-            }
-        });
-        Self { asked, stop, thread: Some(thread) }
+            })
+        };
+        let threads = addresses().map(answer).collect();
+        Self { asked, stop, threads }
     }
 
     /// The names that were asked for, in order.
@@ -53,10 +54,19 @@ impl DnsServer {
 impl Drop for DnsServer {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
+}
+
+/// Where the machine's resolv.conf sends questions, and an address for those who name a nameserver. A socket for each, since an answer
+/// comes from the address that was asked.
+fn addresses() -> impl Iterator<Item = (Place, Ipv4Addr)> {
+    let conf = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let servers: Vec<Ipv4Addr> = conf.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok()).collect();
+    let place = |address: Ipv4Addr| (if address.is_loopback() { Place::Host } else { Place::Server }, address);
+    servers.into_iter().filter(|address| *address != SERVER_IP).chain([SERVER_IP]).map(place)
 }
 
 fn serve(socket: &UdpSocket, names: &[(String, Ipv4Addr)], asked: &Mutex<Vec<String>>) {
