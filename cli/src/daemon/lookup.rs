@@ -68,16 +68,16 @@ fn distance(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// Whether `name` may name a container or a network, by docker's rule: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+/// Whether `name` may name a container or a network: docker's letters, and one of them is enough.
 pub(crate) fn check_name(what: &str, name: &str) -> Result<()> {
     let mut bytes = name.bytes();
     let first = bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     let rest = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
-    if first && rest && (2..=128).contains(&name.len()) {
+    if first && rest && name.len() <= 128 {
         return Ok(());
     }
     Err(Error::invalid(format!("`{name}` cannot name a {what}"))
-        .hint("a name has 2 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter or a digit"))
+        .hint("a name has 1 to 128 letters, digits, `_`, `.` and `-`, and begins with a letter or a digit"))
 }
 
 #[cfg(test)]
@@ -119,11 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_dockers_rule() {
-        for good in ["a1", "web_1", "0.x-y"] {
+    fn names_have_dockers_letters() {
+        for good in ["a", "a1", "web_1", "0.x-y"] {
             check_name("container", good).unwrap();
         }
-        for bad in ["", "a", "-a", "a b", "a/b", "ä1", "a:b", &"x".repeat(129)] {
+        for bad in ["", "-a", "a b", "a/b", "ä1", "a:b", &"x".repeat(129)] {
             check_name("container", bad).unwrap_err();
         }
     }

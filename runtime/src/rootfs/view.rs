@@ -43,6 +43,13 @@ pub(crate) enum Entry {
 pub(crate) trait Tree {
     /// Names and kinds; empty if the directory cannot be read.
     fn entries(&self, dir: &Path) -> BTreeMap<PathBuf, Entry>;
+
+    /// Whether `path` is no directory: a single file may be mounted on another, as engines do with /etc/resolv.conf.
+    fn is_file(&self, path: &Path) -> bool {
+        let name = |path: &Path| path.file_name().map(PathBuf::from);
+        let (Some(parent), Some(name)) = (path.parent(), name(path)) else { return false };
+        self.entries(parent).get(&name).is_some_and(|entry| *entry != Entry::Directory)
+    }
 }
 
 /// Made fresh for every container, never shown.
@@ -88,12 +95,18 @@ impl<T: Tree> Planner<'_, T> {
             return self.overlay(path);
         }
         if self.covered_is_refused {
-            return self.descend(path);
+            // Over mounted files an overlay is refused as well; then the directory itself shows them, read-only.
+            let files_only = below.iter().all(|mount| self.tree.is_file(&mount.point));
+            return if files_only { self.overlay(path) } else { self.descend(path) };
         }
         self.overlay(path);
         below.sort_by(|a, b| a.point.cmp(&b.point));
         for mount in below.into_iter().filter(|mount| mount.is_shown()) {
-            self.overlay(mount.point.clone());
+            if self.tree.is_file(&mount.point) {
+                self.pieces.push(Piece::File { path: mount.point.clone() });
+            } else {
+                self.overlay(mount.point.clone());
+            }
         }
     }
 
@@ -172,6 +185,13 @@ mod tests {
     fn as_root_a_mount_is_an_overlay_over_an_overlay() {
         let mounts = [mount("/", "ext4", false), mount("/home/anna/disk", "xfs", false)];
         assert_eq!(show(&plan(&mounts, &TREE, false)), ["link /bin", "overlay /home", "overlay /home/anna/disk", "overlay /usr"]);
+    }
+
+    #[test]
+    fn a_file_mounted_on_a_file_is_shown_as_one() {
+        let mounts = [mount("/", "ext4", false), mount("/home/anna/note", "ext4", false)];
+        assert_eq!(show(&plan(&mounts, &TREE, false)), ["link /bin", "overlay /home", "file /home/anna/note", "overlay /usr"]);
+        assert_eq!(show(&plan(&mounts, &TREE, true)), ["link /bin", "overlay /home", "overlay /usr"]);
     }
 
     #[test]
