@@ -49,6 +49,8 @@ hostname testhost
 ip link set lo up
 ip netns add server
 ip link add eth0 type veth peer name uplink0 netns server
+# No address is tentative when a test begins.
+sysctl -q -w net.ipv6.conf.eth0.accept_dad=0
 ip addr add 10.99.0.2/24 dev eth0 && ip addr add fd99::2/64 dev eth0 nodad && ip link set eth0 up
 ip -n server addr add 10.99.0.1/24 dev uplink0 && ip -n server addr add 10.99.0.77/24 dev uplink0
 ip -n server addr add fd99::1/64 dev uplink0 nodad

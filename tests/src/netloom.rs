@@ -136,8 +136,7 @@ impl Netloom {
     #[track_caller]
     pub fn daemon(&self) -> i64 {
         let version = self.json("version --format json");
-        let version = version.as_array().and_then(|rows| rows.first()).unwrap_or(&version);
-        version["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {version:#}"))
+        version["daemon"]["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {version:#}"))
     }
 
     /// Removes every container.

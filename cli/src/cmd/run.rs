@@ -11,7 +11,7 @@ use super::{
     supervisor,
 };
 use crate::{
-    api::KillContainer,
+    api::{Container, KillContainer, State},
     args::run::RunArgs,
     error::CliError,
     output,
@@ -51,12 +51,18 @@ pub fn run(args: RunArgs, context: &Context) -> Result<u8, CliError> {
         Ok(Some(Ended::Detached)) => Ok(0),
         Ok(None) => output::line(id).map(|()| 0),
         Err(error) => {
-            if auto_remove {
+            if auto_remove || never_started(id, context) {
                 forget(id, context);
             }
             Err(if error.exit_code == 127 && error.hint.is_none() && image { rootfs_hint(error) } else { error })
         }
     }
+}
+
+/// Whether a container has come to nothing: what was half made does not stay.
+fn never_started(id: &str, context: &Context) -> bool {
+    let container = context.client.find_if_running::<Container>(&container_path(id));
+    matches!(container, Ok(Some(container)) if container.state == State::Created)
 }
 
 /// With `--rm` the container's name is free once `run` is over. The command's exit code is what counts: a daemon that is gone, or

@@ -39,7 +39,8 @@ pub(crate) fn no_such<'a>(what: &str, word: &str, names: impl Iterator<Item = &'
     let error = Error::missing(format!("no such {what}: `{word}`"));
     match nearest(word, names) {
         Some(name) => error.hint(format!("did you mean `{name}`?")),
-        None => error,
+        None if what == "network" => error.hint("`netloom network ls` lists the networks"),
+        None => error.hint("`netloom ps -a` lists the containers"),
     }
 }
 

@@ -32,10 +32,11 @@ impl Daemon {
         let mut state = self.state();
         check_name("network", &request.name)?;
         if RESERVED.contains(&request.name.as_str()) {
-            return Err(Error::conflict(format!("the network name `{}` is reserved", request.name)));
+            return Err(Error::conflict(format!("the network name `{}` is reserved", request.name)).hint("choose another name"));
         }
         if state.networks.contains_key(&request.name) {
-            return Err(Error::conflict(format!("there is a network `{}` already", request.name)));
+            return Err(Error::conflict(format!("there is a network `{}` already", request.name))
+                .hint("choose another name, or change that one: netloom network set"));
         }
         let record = new_record(&state, request, routes)?;
         let name = record.name.clone();
@@ -78,7 +79,7 @@ impl Daemon {
         let mut state = self.state();
         let name = find(&state, name)?.record.name.clone();
         if name == BRIDGE {
-            return Err(Error::conflict("the network `bridge` always exists"));
+            return Err(Error::conflict("the network `bridge` always exists").hint("leave it: it costs nothing where nobody uses it"));
         }
         let members: Vec<_> = members(&state, &name).collect();
         if !members.is_empty() {

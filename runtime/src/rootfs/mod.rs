@@ -111,7 +111,10 @@ fn show_host(blueprint: &Blueprint<'_>, root: &Path) -> Result<(Vec<PathBuf>, Ve
     let text = fs::read_to_string("/proc/self/mountinfo").doing("read /proc/self/mountinfo")?;
     let user = blueprint.skeleton.is_some();
     // Our own tmpfs is no part of the host.
-    let mounts: Vec<_> = mountinfo::parse(&text).into_iter().filter(|mount| !mount.point.starts_with(blueprint.base)).collect();
+    let mut mounts: Vec<_> = mountinfo::parse(&text).into_iter().filter(|mount| !mount.point.starts_with(blueprint.base)).collect();
+    // No layer of an overlay may lie below another (ELOOP): the directory that holds the skeleton is walked around like a mount.
+    let holders = blueprint.hidden.iter().filter(|dir| blueprint.skeleton.is_some_and(|skeleton| skeleton.starts_with(dir)));
+    mounts.extend(holders.map(|dir| mountinfo::Mount { point: dir.clone(), kind: "none".into(), nosuid: false, noexec: false }));
     let mut overlays = overlay::Overlays::new(blueprint.base, blueprint.skeleton);
     let mut views = vec![root.to_owned()];
     for piece in view::plan(&mounts, &HostTree, user) {

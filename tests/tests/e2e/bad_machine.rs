@@ -58,9 +58,8 @@ fn doctor_names_what_is_missing(nl: &Netloom) {
 }
 
 fn a_root_that_cannot_be_made_is_a_clear_error(nl: &Netloom) {
-    let words = nl.words("--root /proc/no/such run --rm true");
-    let line = words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
-    let ended = nl.host.start_as(nl.who(), Place::Host, &line).finish();
+    let binary = nl.words("").swap_remove(0);
+    let ended = nl.host.start_as(nl.who(), Place::Host, &format!("{binary} --root /proc/no/such run --rm true")).finish();
     clear(&ended, 125, &["/proc/no/such"]);
 }
 
@@ -68,13 +67,17 @@ fn forbidden_user_namespaces_are_a_clear_error(nl: &Netloom) {
     // In a user namespace whose limit of further ones is zero.
     let words: Vec<String> = nl.words("run --rm true").iter().map(|word| format!("'{word}'")).collect();
     let (uid, gid) = nl.who().ids().expect("the user exists");
+    let user = format!("setpriv --reuid={uid} --regid={gid} --clear-groups -- env XDG_RUNTIME_DIR=/run/user/{uid}");
+    let inner = nl.host.write("inner", format!("echo 0 > /proc/sys/user/max_user_namespaces && exec {user} {}", words.join(" ")));
     let script = format!(
-        "echo 0 > /proc/sys/user/max_user_namespaces && [ $(cat /proc/sys/user/max_user_namespaces) = 0 ] && exec setpriv --bounding-set=-all --inh-caps=-all env XDG_RUNTIME_DIR=/run/user/{uid} {}",
-        words.join(" ")
+        "unshare --user sleep 1000 & sleeper=$!\n\
+         until [ \"$(readlink /proc/$sleeper/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.01; done\n\
+         for map in uid_map gid_map; do echo '0 0 65536' > /proc/$sleeper/$map || exit 99; done\n\
+         nsenter --user --target $sleeper sh {}\ncode=$?\nkill $sleeper\nexit $code",
+        inner.display()
     );
     let file = nl.host.write("as-typed", script);
-    let line = format!("unshare --user --map-user={uid} --map-group={gid} sh {}", file.display());
-    clear(&nl.host.start_as(Who::User, Place::Host, &line).finish(), 125, &["user namespace"]);
+    clear(&nl.host.start(Place::Host, &format!("sh {}", file.display())).finish(), 125, &["user namespace"]);
     nl.expect_nothing_left();
 }
 

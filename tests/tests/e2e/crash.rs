@@ -20,7 +20,7 @@ fn nothing_of_the_host_changes(nl: &Netloom) {
     nl.ok("network create --subnet 10.5.0.0/24 blue");
     nl.ok("run -d --name a -p 8080:80 --sysctl net.ipv4.ip_forward=1 --net blue --net bridge sleep 1000");
     nl.ok("run -d --name b --net=host sleep 1000");
-    nl.ok("run --rm busybox ping -c 1 -W 5 10.99.0.2 || true");
+    nl.ok("run --rm --net blue busybox ping -c 1 -W 5 a");
     let during: Vec<_> = Snapshot::of_everything(&nl.host).changes_since(&before);
     let moved: Vec<_> = during.iter().filter(|change| !change.contains(" process: ")).collect();
     assert!(moved.is_empty(), "while containers run, the host has changed: {moved:#?}");
@@ -131,10 +131,10 @@ fn publications_come_back_with_the_daemon(nl: &Netloom) {
 }
 
 fn an_exit_while_the_daemon_is_gone_is_known_afterwards(nl: &Netloom) {
-    nl.ok("run -d --name a sh -c 'while [ ! -e /dev/shm/end ]; do sleep 0.01; done; exit 5'");
-    let file = nl.host.path(&format!("/proc/{}/root/dev/shm/end", nl.pid("a")));
+    let dir = nl.host.make_dir("shared");
+    nl.ok(&format!("run -d --name a -v {}:/shared sh -c 'while [ ! -e /shared/end ]; do sleep 0.01; done; exit 5'", dir.display()));
     nl.host.kill(nl.daemon(), "KILL");
-    std::fs::write(file, "").expect("the container's file");
+    nl.host.write("shared/end", "");
     wait_until("it has ended", || nl.state("a") == "exited");
     assert_eq!(at(&nl.inspect("a"), "exit_code"), "5");
 }

@@ -43,7 +43,7 @@ fn exit_codes_of_exec_are_the_commands_own(nl: &Netloom) {
         let ended = nl.run(&format!("exec a {command}"));
         (ended.code == *code).then_some(()).ok_or_else(|| format!("{ended:?}"))
     });
-    assert_eq!(nl.run("exec nobody true").code, 1);
+    assert_eq!(nl.run("exec nobody true").code, 125);
 }
 
 fn a_signal_to_run_reaches_the_command(nl: &Netloom) {
