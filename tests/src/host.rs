@@ -263,14 +263,6 @@ impl Host {
         self.ok(&format!("kill -{signal} {pid}"));
     }
 
-    /// The parent of a process, both by their PIDs on the host.
-    #[track_caller]
-    pub fn parent(&self, pid: i64) -> i64 {
-        let status = std::fs::read_to_string(self.path(&format!("/proc/{pid}/status"))).expect("the process runs");
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("a process has a parent");
-        parent.trim().parse().expect("a PID is a number")
-    }
-
     /// What takes this host away from another thread.
     pub(crate) fn killer(&self) -> impl FnOnce() + Send + 'static {
         let init = Pid::from_raw(self.init);

@@ -132,6 +132,14 @@ impl Netloom {
         container["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {container:#}"))
     }
 
+    /// The PID of a container's supervisor on the host.
+    #[track_caller]
+    pub fn supervisor(&self, container: &str) -> i64 {
+        let id = at(&self.inspect(container), "id");
+        let found = self.host.processes().into_iter().find(|(_, line)| line.contains("__supervisor") && line.contains(&id));
+        found.unwrap_or_else(|| panic!("`{container}` has no supervisor")).0.into()
+    }
+
     /// The PID of the daemon on the host; starts one where none runs.
     #[track_caller]
     pub fn daemon(&self) -> i64 {

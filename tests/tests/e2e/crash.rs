@@ -46,7 +46,7 @@ fn a_killed_supervisor_takes_its_container_with_it(nl: &Netloom) {
     nl.ok("run -d --name a -p 8080:80 sleep 1000");
     nl.ok("run -d --name b sleep 1000");
     let pid = nl.pid("a");
-    nl.host.kill(nl.host.parent(pid), "KILL");
+    nl.host.kill(nl.supervisor("a"), "KILL");
     wait_until("the container has ended", || !nl.host.path(&format!("/proc/{pid}")).exists());
     wait_until("the daemon knows", || nl.state("a") == "exited");
     let shown = nl.inspect("a");

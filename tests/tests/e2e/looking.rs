@@ -104,7 +104,7 @@ fn a_flow_is_shown_while_it_lasts(nl: &Netloom) {
 
 fn events_tell_a_container_s_life(nl: &Netloom) {
     nl.ok("run -d --name keeps-the-daemon sleep 1000");
-    let events = nl.start("events -f");
+    let events = nl.start("events -f --json");
     // The stream has begun once it shows something.
     wait_until("events come", || {
         nl.ok("network create probe");

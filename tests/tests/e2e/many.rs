@@ -101,6 +101,6 @@ fn memory(nl: &Netloom) -> (u64, u64) {
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).expect("a size");
         line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("a number")
     };
-    let supervisors: Vec<u64> = (0..10).map(|n| size(nl.host.parent(nl.pid(&format!("c{n}"))))).collect();
+    let supervisors: Vec<u64> = (0..10).map(|n| size(nl.supervisor(&format!("c{n}")))).collect();
     (size(nl.daemon()), supervisors.iter().sum::<u64>() / 10)
 }
