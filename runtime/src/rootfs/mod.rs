@@ -147,8 +147,11 @@ fn show_piece(piece: &view::Piece, root: &Path, overlays: &mut overlay::Overlays
         view::Piece::Overlay { path, nosuid, noexec } => {
             let at = within(root, path);
             fs::create_dir_all(&at).doing(format_args!("make {}", path.display()))?;
-            overlays.mount(path, &at, *nosuid, *noexec)?;
-            Ok(Some(at))
+            match overlays.mount(path, &at, *nosuid, *noexec) {
+                // Gone since it was listed: somebody's temporary directory.
+                Err(_) if fs::symlink_metadata(path).is_err() => Ok(None),
+                mounted => mounted.map(|()| Some(at)),
+            }
         }
     }
 }
