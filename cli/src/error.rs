@@ -49,8 +49,17 @@ impl CliError {
         self
     }
 
+    /// Wrong usage without a better hint: where the right one stands.
+    pub fn usage_hint(mut self, command: &str) -> Self {
+        if self.exit_code == 2 && self.hint.is_none() {
+            self.hint = Some(format!("see `{command}`"));
+        }
+        self
+    }
+
     /// As `run`, `create` and `exec` end: 125 is netloom's own failure, so that 1 and 2 are the command's.
     pub fn of_run(mut self) -> Self {
+        self = self.usage_hint("netloom run --help");
         if matches!(self.exit_code, 1 | 2) {
             self.exit_code = 125;
         }

@@ -64,7 +64,7 @@ fn command(words: Vec<OsString>) -> Result<u8, (CliError, bool)> {
         Err(Instead::Wrong(error)) => return Err((error, stderr())),
     };
     let colour = output::coloured(cli.color, &io::stderr());
-    let told = |error| (error, colour);
+    let told = |error: CliError| (error.usage_hint("netloom --help"), colour);
     let context = cmd::Context::new(&cli).map_err(told)?;
     cmd::dispatch(cli, &context).map_err(told)
 }

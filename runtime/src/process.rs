@@ -212,6 +212,7 @@ impl Command<'_> {
                     .to_owned(),
             ),
             Errno::ENOENT if name.contains('/') && Path::new(name).exists() => Some("its interpreter is missing".to_owned()),
+            Errno::EACCES => Some("it must be a file with execute permission for this user, or its directory is closed to them".to_owned()),
             Errno::ENOEXEC => Some("a script begins with #! and its interpreter; a program is for this kind of machine".to_owned()),
             _ => None,
         };

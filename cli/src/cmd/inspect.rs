@@ -29,7 +29,9 @@ pub fn inspect(args: &InspectArgs, context: &Context) -> Result<(), CliError> {
         match find(name, context)? {
             Some(thing) => found.push(thing),
             None => {
-                CliError::failed(format!("no container or network is called `{name}`")).report(context.colour);
+                CliError::failed(format!("no container or network is called `{name}`"))
+                    .with_hint("`netloom ps -a` and `netloom network ls` show what there is")
+                    .report(context.colour);
                 missing = true;
             }
         }

@@ -231,10 +231,11 @@ fn refused(network: &str, error: &IpamError, name_of: impl Fn(&str) -> String) -
             .hint(format!("`{}` has it; see `netloom leases {network}`", name_of(owner))),
         IpamError::Full { range } => Error::conflict(format!("network `{network}` has no address left in {range}"))
             .hint("remove containers that are not needed, or make a network with a larger subnet"),
-        IpamError::Gateway { address } => Error::conflict(format!("{address} is the gateway of network `{network}`")),
+        IpamError::Gateway { address } => Error::conflict(format!("{address} is the gateway of network `{network}`"))
+            .hint("without an address the next free one is given"),
         IpamError::TooSmall { .. } => Error::invalid(error.to_string()).hint("give a subnet of /31 or larger, or --gateway none"),
         IpamError::BadState { .. } => Error::internal(format!("the leases of network `{network}` cannot be used: {error}")),
-        _ => Error::invalid(format!("network `{network}`: {error}")),
+        _ => Error::invalid(format!("network `{network}`: {error}")).hint("without an address the next free one is given"),
     }
 }
 
