@@ -3,7 +3,7 @@
 use std::{fs, net::Ipv4Addr, os::fd::OwnedFd};
 
 use futures_util::TryStreamExt;
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder, packet_route::route::RouteProtocol};
 
 use crate::{
     fault::{Doing, Fault, Result},
@@ -73,7 +73,7 @@ async fn add(handle: &Handle, attachment: &Attachment) -> Result<()> {
     let added = handle.address().add(index, (*ip).into(), *prefix_len).execute().await;
     added.map_err(|error| netlink(format!("give {ifname} the address {ip}/{prefix_len}"), error))?;
     if let Some(gateway) = gateway.filter(|_| *default_route) {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).build();
+        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).protocol(RouteProtocol::Boot).build();
         let added = handle.route().add(route).execute().await;
         added.map_err(|error| netlink(format!("set the default route to {gateway}"), error))?;
     }
