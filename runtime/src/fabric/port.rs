@@ -264,14 +264,13 @@ impl Port {
                 return ControlFlow::Break(());
             }
         };
-        let Ok(local) = stream.local_addr() else { return ControlFlow::Continue(()) };
         let socket = self.gateway.new_socket_id();
         // A socket that cannot be kept is closed here; the gateway finds none of that number and ends the flow.
         if let Ok(stream) = sockets::accepted(stream) {
             let _ = self.sockets.insert(at.slot, socket, stream, at.sources);
         }
-        let [peer, local] = [peer, local].map(sockets::canonical);
-        self.gateway(at, |gateway, host| gateway.accepted(host.now, socket, peer, local, to, host));
+        let peer = sockets::canonical(peer);
+        self.gateway(at, |gateway, host| gateway.accepted(host.now, socket, peer, to, host));
         ControlFlow::Continue(())
     }
 

@@ -217,19 +217,9 @@ impl Gateway {
         self.core.sockets.add(Owner::Reserved)
     }
 
-    /// Takes an accepted connection, connected and non-blocking, from `peer` to the host's `local`, for the container's `to`. The
-    /// gateway reads, writes and closes it from here on.
-    pub fn accepted(
-        &mut self,
-        now: Time,
-        socket: SocketId,
-        peer: SocketAddr,
-        local: SocketAddr,
-        to: SocketAddrV4,
-        outside: &mut impl Outside,
-    ) {
-        // Where the client connected to is no part of the flow, but a listener's log may want it one day: it stays in the call.
-        let _ = local;
+    /// Takes an accepted connection, connected and non-blocking, from `peer`, for the container's `to`. The gateway reads, writes and
+    /// closes it from here on.
+    pub fn accepted(&mut self, now: Time, socket: SocketId, peer: SocketAddr, to: SocketAddrV4, outside: &mut impl Outside) {
         self.tcp.accepted(&mut self.core, now, socket, peer, to, outside);
     }
 

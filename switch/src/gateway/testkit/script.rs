@@ -143,7 +143,7 @@ impl Stage {
                 self.world.add_tcp(socket);
                 let peer = (rest.address(), rest.word()).into();
                 let to = SocketAddrV4::new(CONTAINER, u16::from(rest.byte() % 4));
-                self.gateway.accepted(self.now, socket, peer, peer, to, &mut self.world);
+                self.gateway.accepted(self.now, socket, peer, to, &mut self.world);
             }
             _ => self.datagrams_arrive(rest),
         }

@@ -14,8 +14,7 @@ const CLIENT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0
 fn accept(lab: &mut Lab, peer: SocketAddr, port: u16) -> SocketId {
     let socket = lab.gateway.new_socket_id();
     lab.world.add_tcp(socket);
-    let local = SocketAddr::from(([203, 0, 113, 1], 8080));
-    lab.gateway.accepted(lab.now, socket, peer, local, SocketAddrV4::new(CONTAINER, port), &mut lab.world);
+    lab.gateway.accepted(lab.now, socket, peer, SocketAddrV4::new(CONTAINER, port), &mut lab.world);
     socket
 }
 
@@ -98,7 +97,7 @@ fn a_connection_for_nobody_and_one_too_many_are_reset_and_counted() {
     let socket = lab.gateway.new_socket_id();
     lab.world.add_tcp(socket);
     let nobody = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 80);
-    lab.gateway.accepted(lab.now, socket, CLIENT, CLIENT, nobody, &mut lab.world);
+    lab.gateway.accepted(lab.now, socket, CLIENT, nobody, &mut lab.world);
     assert!(lab.world.tcp[&socket].reset);
     assert_eq!(lab.world.drops, [DropReason::GatewayUnsupported]);
 
