@@ -44,5 +44,5 @@ pub use frame::{Checksum, Frame, Gso, GsoKind, Offload};
 pub use mac::Mac;
 pub use parse::{Ethernet, Headers};
 pub use port::{PortId, PortSet};
-pub use switch::{Switch, Verdict};
+pub use switch::{PinError, Switch, Verdict};
 pub use time::Time;

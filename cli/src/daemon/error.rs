@@ -107,7 +107,8 @@ impl From<StoreError> for Error {
 impl From<FabricError> for Error {
     fn from(error: FabricError) -> Self {
         let kind = match &error {
-            FabricError::Full => Kind::Conflict,
+            FabricError::NotAStation(_) => Kind::Invalid,
+            FabricError::Full | FabricError::Gateway(_) => Kind::Conflict,
             FabricError::NoSuchPort(_) => Kind::Missing,
             _ => Kind::Internal,
         };
@@ -119,5 +120,19 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.status();
         (status, Json(ErrorBody { error: self.message, hint: self.hint, exit_code: self.exit_code })).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netloom_switch::{Mac, PortId};
+
+    use super::*;
+
+    #[test]
+    fn what_the_data_plane_refuses_is_the_callers_to_correct() {
+        let statuses = [FabricError::NotAStation(Mac::BROADCAST), FabricError::NoSuchPort(PortId(9)), FabricError::Gateway(Mac([2; 6]))];
+        let statuses = statuses.map(|error| Error::from(error).status().as_u16());
+        assert_eq!(statuses, [400, 404, 409]);
     }
 }

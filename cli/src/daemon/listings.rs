@@ -59,9 +59,6 @@ impl Daemon {
 
     pub(crate) fn fdb_add(&self, network: &str, mac: Mac, port: Option<u16>) -> Result<()> {
         let port = port.ok_or_else(|| Error::invalid("no port was given"))?;
-        if mac.is_group() || mac.is_zero() {
-            return Err(Error::invalid(format!("{mac} is no station's address")));
-        }
         let plane = self.state().network(network)?.plane;
         self.plane.fdb_add(plane, mac, PortId(port)).map_err(Error::from)
     }

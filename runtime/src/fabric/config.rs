@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use netloom_switch::{Mac, PortCounts, PortId};
+use netloom_switch::{Mac, PinError, PortCounts, PortId};
 use serde::Serialize;
 
 use crate::spec::Protocol;
@@ -112,9 +112,21 @@ pub enum FabricError {
     Full,
     #[error("{0} cannot be pinned: it is no station's address")]
     NotAStation(Mac),
+    #[error("{0} is the gateway's: it stays on port 0")]
+    Gateway(Mac),
     #[error("cannot {what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
     /// A worker has ended before its time.
     #[error("the data plane has stopped")]
     Stopped,
+}
+
+impl From<PinError> for FabricError {
+    fn from(error: PinError) -> Self {
+        match error {
+            PinError::NotAStation(refused) => Self::NotAStation(refused.0),
+            PinError::Gateway(mac) => Self::Gateway(mac),
+            PinError::NoSuchPort(port) => Self::NoSuchPort(port),
+        }
+    }
 }

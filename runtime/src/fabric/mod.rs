@@ -224,19 +224,14 @@ impl Fabric {
         Ok(entries.into_iter().map(report).collect())
     }
 
-    /// Pins an address to a port.
+    /// Pins an address, but the gateway's, to an open port.
     pub fn fdb_add(&self, network: NetworkId, mac: Mac, port: PortId) -> Result<(), FabricError> {
-        let state = self.lock();
-        let switch = &state.site(network)?.network.switch;
-        if !switch.ports().contains(port) {
-            return Err(FabricError::NoSuchPort(port));
-        }
-        switch.fdb().add_static(self.clock.now(), mac, port).map_err(|_| FabricError::NotAStation(mac))
+        Ok(self.lock().site(network)?.network.switch.pin(self.clock.now(), mac, port)?)
     }
 
-    /// Forgets an address, learned or pinned; false if it was not there.
+    /// Forgets an address, learned or pinned, but the gateway's; false if it was not there.
     pub fn fdb_del(&self, network: NetworkId, mac: Mac) -> Result<bool, FabricError> {
-        Ok(self.lock().site(network)?.network.switch.fdb().delete(mac))
+        Ok(self.lock().site(network)?.network.switch.forget(mac)?)
     }
 
     /// The flows of every port, asked of the workers that own them.

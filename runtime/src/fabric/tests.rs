@@ -409,3 +409,13 @@ fn a_pinned_address_is_shown_and_forgotten() {
     assert!(fabric.fdb_del(network, mac).unwrap());
     assert!(!fabric.fdb_del(network, mac).unwrap());
 }
+
+#[test]
+fn the_gateways_address_is_neither_moved_nor_forgotten_by_hand() {
+    let (fabric, network) = fabric(1);
+    let a = attach(&fabric, network, 2);
+    let gateway = settings().mac;
+    assert!(matches!(fabric.fdb_add(network, gateway, a.port), Err(FabricError::Gateway(mac)) if mac == gateway));
+    assert!(matches!(fabric.fdb_del(network, gateway), Err(FabricError::Gateway(mac)) if mac == gateway));
+    assert!(fabric.fdb(network).unwrap().iter().any(|entry| entry.mac == gateway && entry.port == PortId::GATEWAY && entry.is_static));
+}
