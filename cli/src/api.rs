@@ -279,6 +279,8 @@ pub struct Port {
     pub impairment: Option<String>,
     pub backend: String,
     pub worker: usize,
+    /// It reaches the gateway alone, by its own setting or its network's.
+    pub isolated: bool,
 }
 
 /// One line of `fdb`.

@@ -104,6 +104,9 @@ pub struct NetworkRequest {
     pub mac: Option<Mac>,
     pub mtu: Option<u16>,
     pub aliases: Vec<String>,
+    /// `network port set NET PORT isolated=on`: it reaches the gateway alone.
+    #[serde(default)]
+    pub isolated: bool,
 }
 
 /// The transport of a publication.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use netloom_runtime::{
-    fabric::{ListenerConfig, PortConfig},
+    fabric::{ListenerConfig, PortConfig, PortOptions},
     protocol::{Listener, Request},
     spec::{Attachment, NetworkMode, NetworkRequest, Plan, Publication},
 };
@@ -111,6 +111,8 @@ impl Daemon {
         let container = state.by_id(id)?;
         let mut asks = state.asks(container);
         asks.push(plane);
+        let request = container.record.spec.network.networks.iter().find(|request| request.network == attachment.network);
+        let options = PortOptions { isolated: request.is_some_and(|request| request.isolated) };
         let config = PortConfig {
             tap,
             owner: id.to_owned(),
@@ -119,6 +121,7 @@ impl Daemon {
             mtu: attachment.mtu,
             host_loopback: host_loopback || container.record.spec.network.host_loopback,
             asks,
+            options,
         };
         let port = self.plane.attach(plane, config)?;
         let attributes = [("container", name), ("ip_address", attachment.ip.to_string()), ("port_id", port.to_string())];

@@ -185,5 +185,6 @@ fn port_row(state: &State, network: &str, report: PortReport) -> Port {
         impairment: None,
         backend: if is_gateway { GATEWAY.to_owned() } else { "tap".to_owned() },
         worker: report.worker,
+        isolated: !is_gateway && (report.isolated || state.network(network).is_ok_and(|network| network.record.isolated)),
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use ipnet::{IpNet, Ipv4Net};
+use netloom_runtime::fabric::PortOptions;
 use netloom_switch::{
+    PortId,
     ipam::{self, Pool},
     subnet,
 };
@@ -120,6 +122,34 @@ impl Daemon {
         Ok(view(&state, network))
     }
 
+    /// `network port set`: it holds for the container's place on the network, so it outlives its next starts and this daemon.
+    pub(crate) fn set_port(&self, name: &str, port: u16, settings: &Settings) -> Result<()> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let network = find(state, name)?;
+        let (name, plane, network_id) = (network.record.name.clone(), network.plane, network.record.id.clone());
+        if port == PortId::GATEWAY.0 {
+            return Err(Error::invalid("port 0 is the gateway's and follows its network's settings").hint("netloom network set"));
+        }
+        let holder = state.containers.values_mut().find(|container| container.port_on(&name).is_some_and(|at| at.port.0 == port));
+        let missing = || Error::missing(format!("network `{name}` has no port {port}")).hint(format!("netloom network port ls {name}"));
+        let container = holder.ok_or_else(missing)?;
+        let request = container.record.spec.network.networks.iter_mut().find(|request| request.network == name).ok_or_else(missing)?;
+        let before = request.isolated;
+        let options = port_options(PortOptions { isolated: before }, settings)?;
+        request.isolated = options.isolated;
+        let kept = self.write_record(container).and_then(|()| Ok(self.plane.set_port(plane, PortId(port), options)?));
+        if let Err(error) = kept {
+            let requests = container.record.spec.network.networks.iter_mut();
+            requests.filter(|request| request.network == name).for_each(|request| request.isolated = before);
+            return Err(error);
+        }
+        let mut attributes = vec![("container", container.record.name.clone()), ("port_id", port.to_string())];
+        attributes.extend(settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
+        self.events.tell("network", "set", &network_id, &name, &attributes);
+        Ok(())
+    }
+
     fn drop_network(&self, state: &mut State, name: &str) -> Result<()> {
         self.plane.remove_network(state.network(name)?.plane)?;
         state.networks.remove(name);
@@ -229,10 +259,21 @@ fn view(state: &State, network: &Network) -> api::Network {
     }
 }
 
-/// `network port set`: there is nothing of a port to set yet but what its network says.
-pub(crate) fn check_port_settings(settings: &Settings) -> Result<()> {
-    match settings.keys().next() {
-        Some(key) => Err(unknown_key("a port", key, &[])),
-        None => Err(Error::invalid("no setting was given")),
+/// What `network port set` can set.
+const PORT_KEYS: [&str; 1] = ["isolated"];
+
+/// The options of a port with `settings` put in; all or nothing.
+fn port_options(mut options: PortOptions, settings: &Settings) -> Result<PortOptions> {
+    if settings.is_empty() {
+        return Err(Error::invalid("no setting was given").hint(format!("there are: {}", PORT_KEYS.join(", "))));
     }
+    for (key, value) in settings {
+        match (key.as_str(), value.as_str()) {
+            ("isolated", "on") => options.isolated = true,
+            ("isolated", "off") => options.isolated = false,
+            ("isolated", _) => return Err(Error::invalid(format!("`{value}` is no value for `{key}`")).hint("on or off")),
+            _ => return Err(unknown_key("a port", key, &PORT_KEYS)),
+        }
+    }
+    Ok(options)
 }

@@ -7,7 +7,8 @@ use std::{
 };
 
 use netloom_runtime::fabric::{
-    Fabric, FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortReport,
+    Fabric, FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
+    PortReport,
 };
 use netloom_switch::{Mac, PortId};
 
@@ -23,6 +24,7 @@ pub(crate) trait Plane: fmt::Debug + Send + Sync {
     fn set_resolvers(&self, resolvers: Vec<SocketAddr>);
     fn set_loopback(&self, addresses: Vec<IpAddr>);
     fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId>;
+    fn set_port(&self, network: NetworkId, port: PortId, options: PortOptions) -> Result<()>;
     fn detach(&self, network: NetworkId, port: PortId) -> Result<()>;
     fn listen(&self, network: NetworkId, port: PortId, listener: ListenerConfig) -> Result<ListenerId>;
     fn unlisten(&self, network: NetworkId, port: PortId, listener: ListenerId) -> Result<()>;
@@ -64,6 +66,10 @@ impl Plane for Fabric {
 
     fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId> {
         Self::attach(self, network, port)
+    }
+
+    fn set_port(&self, network: NetworkId, port: PortId, options: PortOptions) -> Result<()> {
+        Self::set_port(self, network, port, options)
     }
 
     fn detach(&self, network: NetworkId, port: PortId) -> Result<()> {

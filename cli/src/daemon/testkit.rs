@@ -14,7 +14,10 @@ use std::{
 
 use netloom_runtime::{
     channel::{AsyncChannel, Channel},
-    fabric::{FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortReport},
+    fabric::{
+        FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
+        PortReport,
+    },
     protocol::{Failure, Listener, RequestId, SupervisorState, ToDaemon, ToSupervisor, VERSION},
     spec::{
         Attachment, ContainerSpec, LimitSpec, NetworkMode, NetworkRequest, NetworkSpec, Plan, ProcessSpec, Protocol, Publication,
@@ -136,6 +139,11 @@ impl Plane for Remembering {
         Ok(PortId(id))
     }
 
+    fn set_port(&self, network: NetworkId, port: PortId, options: PortOptions) -> Answer<()> {
+        self.told().ports.get_mut(&(network.0, port.0)).ok_or(FabricError::NoSuchPort(port))?.options = options;
+        Ok(())
+    }
+
     fn detach(&self, network: NetworkId, port: PortId) -> Answer<()> {
         let mut told = self.told();
         told.listeners.retain(|_, at| *at != (network.0, port.0));
@@ -162,6 +170,7 @@ impl Plane for Remembering {
             owner: port.owner.clone(),
             counts: PortCounts::default(),
             worker: 0,
+            isolated: port.options.isolated,
         };
         Ok(self.told().ports.iter().filter(|((at, _), _)| *at == network.0).map(report).collect())
     }

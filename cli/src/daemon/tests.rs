@@ -393,6 +393,32 @@ fn networks_outlive_the_daemon_and_so_do_their_settings() {
     assert_eq!(daemon.list_networks().len(), 2);
 }
 
+#[tokio::test(flavor = "current_thread")]
+async fn a_ports_setting_stays_with_its_container() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon();
+    let (_, supervisor) = running(&daemon, named("web", spec(&[]))).await;
+    let port = || daemon.ports(None).unwrap().into_iter().find(|port| port.container == "web").unwrap();
+    let set = |number, key: &str, value: &str| daemon.set_port("bridge", number, &[(key.to_owned(), value.to_owned())].into());
+    assert!(!port().isolated);
+    set(port().id, "isolated", "on").unwrap();
+    assert!(port().isolated);
+    supervisor.exit(0, false);
+    daemon.wait("web").await.unwrap();
+    supervisor.start(Vec::new()).await;
+    until("it runs", || state(&daemon, "web") == State::Running).await;
+    assert!(port().isolated, "a start later");
+
+    let wrong = set(port().id, "isolated", "maybe").unwrap_err();
+    assert_eq!((wrong.kind, wrong.hint.as_deref()), (Kind::Invalid, Some("on or off")));
+    let unknown = set(port().id, "isolate", "on").unwrap_err();
+    assert!(unknown.message.contains("`isolate`") && unknown.hint.unwrap().contains("isolated"));
+    assert_eq!(set(0, "isolated", "on").unwrap_err().kind, Kind::Invalid);
+    assert_eq!(set(99, "isolated", "on").unwrap_err().kind, Kind::Missing);
+    set(port().id, "isolated", "off").unwrap();
+    assert!(!port().isolated);
+}
+
 #[test]
 fn the_default_subnet_moves_out_of_the_way_of_a_new_route() {
     let scratch = Scratch::new();

@@ -52,6 +52,7 @@ pub struct PortConfig {
     pub host_loopback: bool,
     /// The networks whose names it may ask for, its own among them.
     pub asks: Vec<NetworkId>,
+    pub options: PortOptions,
 }
 
 /// A listening host socket that leads to a port.
@@ -78,6 +79,15 @@ pub struct PortReport {
     pub counts: PortCounts,
     /// Which of the workers owns it; 0 for the gateway, a part of which belongs to every port.
     pub worker: usize,
+    /// By its own setting, whatever its network's is.
+    pub isolated: bool,
+}
+
+/// What can be changed of a port while frames flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortOptions {
+    /// It reaches the gateway alone, and only the gateway reaches it.
+    pub isolated: bool,
 }
 
 /// One learned or pinned address.

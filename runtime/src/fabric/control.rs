@@ -13,7 +13,7 @@ use netloom_switch::{
 };
 
 use super::{
-    Fabric, FabricError, ListenerId, Names, NetworkConfig, NetworkId, PortIo,
+    Fabric, FabricError, ListenerId, Names, NetworkConfig, NetworkId, PortIo, PortOptions,
     egress::Egress,
     network::Network,
     port::{Port, PortKey},
@@ -50,6 +50,7 @@ pub(super) struct Seat {
     pub(super) mtu: u16,
     pub(super) host_loopback: bool,
     pub(super) asks: BTreeSet<NetworkId>,
+    pub(super) options: PortOptions,
     pub(super) listeners: BTreeSet<ListenerId>,
 }
 
@@ -78,8 +79,9 @@ impl Site {
 }
 
 impl Seat {
-    fn settings(&self) -> PortSettings {
-        PortSettings { mtu: self.mtu, mac: Some(self.mac), ips: self.ip.into_iter().map(IpAddr::V4).collect(), ..PortSettings::default() }
+    pub(super) fn settings(&self) -> PortSettings {
+        let ips = self.ip.into_iter().map(IpAddr::V4).collect();
+        PortSettings { mtu: self.mtu, isolated: self.options.isolated, mac: Some(self.mac), ips }
     }
 }
 

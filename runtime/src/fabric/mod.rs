@@ -44,7 +44,10 @@ use netloom_switch::{Mac, PortId, Switch};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 pub use self::{
-    config::{FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortReport},
+    config::{
+        FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
+        PortReport,
+    },
     port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
 };
 use self::{
@@ -161,10 +164,19 @@ impl Fabric {
 
     /// Attaches a port; frames flow once this returns.
     pub fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId, FabricError> {
-        let PortConfig { tap, owner, ip, mac, mtu, host_loopback, asks } = port;
+        let PortConfig { tap, owner, ip, mac, mtu, host_loopback, asks, options } = port;
         let asks = asks.into_iter().collect();
-        let seat = Seat { worker: 0, owner, ip, mac, mtu, host_loopback, asks, listeners: BTreeSet::new() };
+        let seat = Seat { worker: 0, owner, ip, mac, mtu, host_loopback, asks, options, listeners: BTreeSet::new() };
         self.seat(network, seat, Arc::new(TapPort::new(tap)))
+    }
+
+    /// Changes a port's settings; frames that are on their way may still go by the old ones.
+    pub fn set_port(&self, network: NetworkId, port: PortId, options: PortOptions) -> Result<(), FabricError> {
+        let mut state = self.lock();
+        let seat = state.seat_mut(PortKey { network, port })?;
+        seat.options = options;
+        let settings = seat.settings();
+        if state.site(network)?.network.switch.set_port(port, settings) { Ok(()) } else { Err(FabricError::NoSuchPort(port)) }
     }
 
     /// Detaches a port, with its flows and listeners; its descriptor is closed when no worker can use it any more.
@@ -206,7 +218,8 @@ impl Fabric {
             let counts = switch.counters(port)?.snapshot();
             let seat = site.ports.get(&port);
             let owner = seat.map(|seat| seat.owner.clone()).unwrap_or_default();
-            Some(PortReport { port, owner, counts, worker: seat.map_or(0, |seat| seat.worker) })
+            let (worker, options) = seat.map_or_else(Default::default, |seat| (seat.worker, seat.options));
+            Some(PortReport { port, owner, counts, worker, isolated: options.isolated })
         });
         Ok(reports.collect())
     }

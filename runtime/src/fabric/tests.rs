@@ -51,13 +51,14 @@ fn attach(fabric: &Fabric, network: NetworkId, host: u8) -> Container {
     let (tap, wire) = wires();
     let ip = std::net::Ipv4Addr::from([10, 0, 0, host]);
     let mac = Mac::from_ipv4(ip);
-    let config = PortConfig { tap, owner: format!("c{host}"), ip: Some(ip), mac, mtu: 1500, host_loopback: false, asks: vec![network] };
+    let (owner, options) = (format!("c{host}"), PortOptions::default());
+    let config = PortConfig { tap, owner, ip: Some(ip), mac, mtu: 1500, host_loopback: false, asks: vec![network], options };
     Container { wire, port: fabric.attach(network, config).unwrap(), mac }
 }
 
 fn seat(mac: Mac) -> Seat {
-    let (owner, asks, listeners) = Default::default();
-    Seat { worker: 0, owner, ip: None, mac, mtu: 1500, host_loopback: false, asks, listeners }
+    let (owner, asks, options, listeners) = Default::default();
+    Seat { worker: 0, owner, ip: None, mac, mtu: 1500, host_loopback: false, asks, options, listeners }
 }
 
 fn frame(to: Mac, from: Mac, text: &str) -> Vec<u8> {
@@ -392,10 +393,45 @@ fn settings_of_what_does_not_exist_are_refused_by_name() {
     let nowhere = NetworkId(99);
     assert!(matches!(fabric.configure(nowhere, settings()), Err(FabricError::NoSuchNetwork(id)) if id == nowhere));
     assert!(matches!(fabric.set_asks(network, PortId(7), vec![]), Err(FabricError::NoSuchPort(PortId(7)))));
+    for port in [PortId::GATEWAY, PortId(7)] {
+        assert!(matches!(fabric.set_port(network, port, PortOptions::default()), Err(FabricError::NoSuchPort(refused)) if refused == port));
+    }
     assert!(matches!(fabric.fdb_add(network, Mac::BROADCAST, PortId::GATEWAY), Err(FabricError::NotAStation(_))));
     assert!(matches!(fabric.fdb_add(network, Mac([2, 0, 0, 0, 0, 1]), PortId(7)), Err(FabricError::NoSuchPort(_))));
     fabric.remove_network(network).unwrap();
     assert!(matches!(fabric.ports(network), Err(FabricError::NoSuchNetwork(_))));
+}
+
+#[test]
+fn isolated_ports_reach_the_gateway_but_not_each_other() {
+    let (fabric, network) = fabric(1);
+    let [a, b, c] = [2, 3, 4].map(|host| attach(&fabric, network, host));
+    for port in [&a, &b] {
+        fabric.set_port(network, port.port, PortOptions { isolated: true }).unwrap();
+    }
+    let isolated = |port: &Container| fabric.ports(network).unwrap()[port.port.index()].isolated;
+    assert_eq!([&a, &b, &c].map(isolated), [true, true, false]);
+    for port in [&a, &b, &c] {
+        fabric.fdb_add(network, port.mac, port.port).unwrap();
+    }
+    // It takes what is not IP, drops it and counts it.
+    let to_gateway = || fabric.ports(network).unwrap()[0].counts.drops.iter().map(|(_, count)| count).sum::<u64>();
+    for (from, to) in [(&a, &b), (&b, &a), (&a, &c), (&c, &a)] {
+        from.send(to.mac, "hello");
+    }
+    for from in [&a, &b, &c] {
+        from.send(settings().mac, "gateway");
+    }
+    // One worker takes a port's frames in order: those before have met their fate.
+    eventually("the gateway hears all three", || to_gateway() == 3);
+    for port in [&a, &b, &c] {
+        port.expect_nothing();
+    }
+    for port in [&a, &b] {
+        fabric.set_port(network, port.port, PortOptions::default()).unwrap();
+    }
+    a.send(b.mac, "again");
+    b.expect(&a, b.mac, "again");
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl Lab {
             tap
         });
         let config =
-            PortConfig { tap, owner: format!("c{number}"), ip: Some(ip), mac, mtu: 1500, host_loopback: false, asks: vec![self.network] };
+            PortConfig { tap, owner: format!("c{number}"), ip: Some(ip), mac, mtu: 1500, host_loopback: false, asks: vec![self.network], options: Default::default() };
         Container { namespace, ip, port: self.fabric.attach(self.network, config).unwrap() }
     }
 

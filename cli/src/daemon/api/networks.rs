@@ -9,10 +9,7 @@ use axum::{
 };
 use netloom_runtime::host;
 
-use super::{
-    super::{error::Result, networks::check_port_settings},
-    Done, Input, Shared,
-};
+use super::{super::error::Result, Done, Input, Shared};
 use crate::{
     api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, FdbChange, Network, Pruned, Settings},
     daemon::Daemon,
@@ -68,9 +65,8 @@ async fn disconnect(State(daemon): Shared, Path(name): Path<String>, Input(reque
     daemon.disconnect(&name, request).await.map(|()| Done)
 }
 
-async fn set_port(State(daemon): Shared, Path((name, _port)): Path<(String, u16)>, Input(settings): Input<Settings>) -> Result<Done> {
-    daemon.inspect_network(&name)?;
-    check_port_settings(&settings).map(|()| Done)
+async fn set_port(State(daemon): Shared, Path((name, port)): Path<(String, u16)>, Input(settings): Input<Settings>) -> Result<Done> {
+    daemon.set_port(&name, port, &settings).map(|()| Done)
 }
 
 async fn fdb_add(State(daemon): Shared, Path(name): Path<String>, Input(change): Input<FdbChange>) -> Result<Done> {
