@@ -92,7 +92,7 @@ pub struct Container {
     pub id: String,
     pub name: String,
     pub state: State,
-    /// The container's PID 1 as the host sees it.
+    /// The command as the host sees it: what `container:pid:PID` and nsenter(1) take.
     pub pid: Option<i32>,
     pub exit_code: Option<i32>,
     /// Why it did not start, or how it was lost; empty when all is well.
