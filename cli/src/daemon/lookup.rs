@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_with_its_nearest() {
         assert_eq!(find("databsae").unwrap_err().hint.as_deref(), Some("did you mean `database`?"));
-        assert_eq!(find("nothing-like-it").unwrap_err().hint, None);
+        assert_eq!(find("nothing-like-it").unwrap_err().hint.as_deref(), Some("`netloom ps -a` lists the containers"));
         assert_eq!(find("").unwrap_err().message, "no such container: ``");
     }
 
