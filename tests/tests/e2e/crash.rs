@@ -124,7 +124,7 @@ fn publications_come_back_with_the_daemon(nl: &Netloom) {
     let www = nl.host.make_dir("www");
     nl.host.write("www/index.html", "hello");
     nl.ok(&format!("run -d --name web -p 8080:80 -v {}:/www:ro busybox httpd -f -p 80 -h /www", www.display()));
-    let get = || nl.host.start(netloom_tests::Place::Server, "busybox wget -T 5 -q -O - http://10.99.0.2:8080/").finish().text();
+    let get = || nl.host.start(netloom_tests::Place::Server, "busybox wget -q -O - http://10.99.0.2:8080/").finish().text();
     wait_until("it answers", || get() == "hello");
     nl.host.kill(nl.daemon(), "KILL");
     wait_until("it answers again", || get() == "hello");
