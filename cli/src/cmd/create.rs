@@ -70,7 +70,7 @@ fn open_cidfile(path: &Path) -> Result<File, CliError> {
 
 fn specification(args: ContainerArgs) -> Result<ContainerSpec, CliError> {
     if args.rm && args.restart != RestartPolicy::No {
-        return Err(CliError::usage("`--rm` and `--restart` exclude each other"));
+        return Err(CliError::usage("`--rm` and `--restart` exclude each other").with_hint("leave out one of them"));
     }
     let network = network(args.network, &args.process)?;
     let limits = LimitSpec {
@@ -258,7 +258,7 @@ fn requests(options: &NetworkOptions) -> Result<Vec<NetworkRequest>, CliError> {
     }
     let mut names = BTreeSet::new();
     if let Some(twice) = requests.iter().find(|request| !names.insert(request.network.as_str())) {
-        return Err(CliError::usage(format!("`--network`: `{}` stands twice", twice.network)));
+        return Err(CliError::usage(format!("`--network`: `{}` stands twice", twice.network)).with_hint("name each network once"));
     }
     if let Some(first) = requests.first_mut() {
         once("--ip", &mut first.ip, options.ip)?;

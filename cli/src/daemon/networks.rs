@@ -212,7 +212,12 @@ fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet]) -> Result
 
 fn check_subnet(subnet: Ipv4Net) -> Result<Ipv4Net> {
     let network = subnet.network();
-    if network.is_loopback() || network.is_multicast() || network.is_broadcast() || network.is_unspecified() || subnet.prefix_len() < 4 {
+    if network.is_loopback()
+        || network.is_multicast()
+        || network.is_broadcast()
+        || network.is_unspecified()
+        || !(4..=30).contains(&subnet.prefix_len())
+    {
         return Err(Error::invalid(format!("{subnet} cannot be the subnet of a network")).hint("for example 10.20.0.0/24"));
     }
     if subnet != subnet.trunc() {

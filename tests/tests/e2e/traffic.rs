@@ -29,9 +29,7 @@ fn web(nl: &Netloom) -> String {
 fn a_web_server_answers_by_address_and_by_name(nl: &Netloom) {
     let address = web(nl);
     for name in [address.as_str(), "web"] {
-        wait_until("the server answers", || {
-            nl.run(&format!("run --rm busybox wget -q -O - http://{name}/")).text() == "hello from web"
-        });
+        wait_until("the server answers", || nl.run(&format!("run --rm busybox wget -q -O - http://{name}/")).text() == "hello from web");
     }
 }
 
