@@ -143,6 +143,8 @@ impl Netloom {
     /// The PID of the daemon on the host; starts one where none runs.
     #[track_caller]
     pub fn daemon(&self) -> i64 {
+        // `version` starts none.
+        self.ok("ps -q");
         let version = self.json("version --format json");
         version["daemon"]["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {version:#}"))
     }

@@ -191,7 +191,8 @@ fn enter_namespaces(job: &Job<'_>, foreign: Option<OwnedFd>) -> Result<()> {
     };
     if let Some(network) = network {
         setns(network, CloneFlags::CLONE_NEWNET).map_err(|errno| {
-            let fault = Fault::system("join the network namespace", errno);
+            let which = if let NetworkMode::Path { path } = mode { format!(" {}", path.display()) } else { String::new() };
+            let fault = Fault::system(format!("join the network namespace{which}"), errno);
             if job.userns.is_some() {
                 fault.with_hint("without root, only the network of a process in the same user namespace can be joined")
             } else {

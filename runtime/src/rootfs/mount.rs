@@ -68,7 +68,8 @@ pub(crate) fn mask(path: &Path, null: &Path) -> Result<()> {
 /// The device node `source` of the host at `target`: a node of its own where the kernel lets us, else the very one bound.
 pub(crate) fn device(source: &Path, target: &Path) -> Result<()> {
     let what = format_args!("show the device {}", source.display()).to_string();
-    let found = fs::metadata(source).doing(&what)?;
+    let found =
+        fs::metadata(source).doing(&what).map_err(|fault| fault.with_hint("`--device` takes the path of a device node of this machine"))?;
     let kind = match found.file_type() {
         kind if kind.is_char_device() => SFlag::S_IFCHR,
         kind if kind.is_block_device() => SFlag::S_IFBLK,
