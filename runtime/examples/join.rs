@@ -46,7 +46,16 @@ fn tap_in(namespace: &str, options: tap::Options) -> Result<OwnedFd, Failure> {
 }
 
 fn port(network: NetworkId, owner: &str, ip: Ipv4Addr, tap: OwnedFd) -> PortConfig {
-    PortConfig { tap, owner: owner.to_owned(), ip: Some(ip), mac: Mac::from_ipv4(ip), mtu: 1500, host_loopback: true, asks: vec![network], options: Default::default() }
+    PortConfig {
+        tap,
+        owner: owner.to_owned(),
+        ip: Some(ip),
+        mac: Mac::from_ipv4(ip),
+        mtu: 1500,
+        host_loopback: true,
+        asks: vec![network],
+        options: Default::default(),
+    }
 }
 
 fn settings() -> NetworkConfig {

@@ -196,7 +196,7 @@ fn enter_namespaces(job: &Job<'_>, foreign: Option<OwnedFd>) -> Result<()> {
             if job.userns.is_some() {
                 fault.with_hint("without root, only the network of a process in the same user namespace can be joined")
             } else {
-                fault
+                fault.with_hint("name a network namespace: a file of `ip netns add` under /run/netns, or /proc/PID/ns/net")
             }
         })?;
     }

@@ -115,8 +115,16 @@ impl Lab {
             self::ip("route add default via 10.0.0.1");
             tap
         });
-        let config =
-            PortConfig { tap, owner: format!("c{number}"), ip: Some(ip), mac, mtu: 1500, host_loopback: false, asks: vec![self.network], options: Default::default() };
+        let config = PortConfig {
+            tap,
+            owner: format!("c{number}"),
+            ip: Some(ip),
+            mac,
+            mtu: 1500,
+            host_loopback: false,
+            asks: vec![self.network],
+            options: Default::default(),
+        };
         Container { namespace, ip, port: self.fabric.attach(self.network, config).unwrap() }
     }
 

@@ -120,7 +120,7 @@ fn wrong_words_about_networks_are_refused(nl: &Netloom) {
         ("network set blue ageing=soon", 2, "soon"),
         ("network connect nowhere nobody", 1, "nobody"),
         ("network disconnect blue nobody", 1, "nobody"),
-        ("network port set blue 4000 wings=on", 2, "wings"),
+        ("network port set blue 4000 isolated=on", 1, "4000"),
         ("fdb nowhere", 1, "nowhere"),
         ("fdb add blue 02:42 1", 2, "02:42"),
         ("run --rm --net quiet -p 8080:80 true", 125, "quiet"),

@@ -75,8 +75,8 @@ fn vim_edits_a_file(nl: &Netloom) {
     vim.send("ihello from vim\x1b");
     vim.expect("hello from vim");
     vim.resize(30, 100);
-    // The signal is on its way: vim shows it by drawing its last line where the new window ends.
-    vim.expect("\x1b[30;1H");
+    // The signal is on its way: vim shows it by drawing lines that the old window had not.
+    vim.expect("\x1b[29;1H");
     vim.send(":set lines? columns?\r");
     vim.expect("lines=30");
     vim.expect("columns=100");
