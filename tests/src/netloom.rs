@@ -15,6 +15,7 @@ use crate::{
     terminal::Terminal,
     user::Who,
     wait::DEADLINE,
+    wait_until,
 };
 
 /// One instance of netloom: one root on one host, used by the host's user.
@@ -143,10 +144,17 @@ impl Netloom {
     /// The PID of the daemon on the host; starts one where none runs.
     #[track_caller]
     pub fn daemon(&self) -> i64 {
-        // `version` starts none.
-        self.ok("ps -q");
-        let version = self.json("version --format json");
-        version["daemon"]["pid"].as_i64().unwrap_or_else(|| panic!("no pid in {version:#}"))
+        let pid = || {
+            // `version` starts none, and one that just answered may be on its way out.
+            self.ok("ps -q");
+            self.json("version --format json")["daemon"]["pid"].as_i64()
+        };
+        let mut found = None;
+        wait_until("a daemon answers", || {
+            found = pid();
+            found.is_some()
+        });
+        found.unwrap_or_default()
     }
 
     /// Removes every container.

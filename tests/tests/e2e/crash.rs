@@ -98,6 +98,8 @@ fn a_terminal_outlives_the_daemon(nl: &Netloom) {
 fn everything_killed_at_once_leaves_nothing(nl: &Netloom) {
     for name in ["a", "b", "c"] {
         nl.ok(&format!("run -d --name {name} sleep 1000"));
+        // Its start is written down before everything goes.
+        wait_until("it is known to run", || nl.state(name) == "running");
     }
     let all: Vec<String> = nl.host.processes().iter().map(|(pid, _)| pid.to_string()).collect();
     nl.host.try_run(&format!("kill -KILL {}", all.join(" ")));
