@@ -1,6 +1,6 @@
 //! The daemon's HTTP API as commands call it: one request at a time, on the socket of the instance.
 //!
-//! A daemon that is not there is started. Nothing is sent twice.
+//! A daemon that is not there is started. Nothing that changes something is sent twice.
 
 use std::{io, os::unix::net::UnixStream};
 
@@ -99,7 +99,13 @@ impl Client {
         answer(status, &body)
     }
 
+    /// A question that got no answer is asked once more: the daemon that took it may have been on its way out.
     fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
+        let answered = self.exchange_once(method.clone(), path, body.clone());
+        if answered.is_err() && method == Method::GET { self.exchange_once(method, path, body) } else { answered }
+    }
+
+    fn exchange_once(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
         let stream = self.stream()?;
         self.runtime.block_on(async {
             let response = send(stream, method, path, body).await?;

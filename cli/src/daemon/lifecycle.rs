@@ -67,7 +67,10 @@ impl Daemon {
                 container.status.wanted = true;
             }
             SupervisorState::Restarting => container.status.state = api::State::Restarting,
-            SupervisorState::Exited { code, error } if container.is_active() => {
+            // One that was not yet known to run when the last daemon went has ended all the same; a start that failed was told.
+            SupervisorState::Exited { code, error }
+                if container.is_active() || (container.status.state == api::State::Created && error.is_none()) =>
+            {
                 self.exited_in(state, &id, Ending { code, error, will_restart: false });
             }
             SupervisorState::Created | SupervisorState::Exited { .. } => {}

@@ -130,7 +130,8 @@ fn container_mode_shares_the_network_and_nothing_else(nl: &Netloom) {
     assert!(links("guest").contains("eth0"));
     assert_eq!(nl.ok("exec base ip route"), nl.ok("exec guest ip route"));
     // They talk over lo.
-    let server = nl.start("exec base busybox nc -l -p 7000");
+    // Its input stays open: nc hangs up at the end of it.
+    let server = nl.start("exec -i base busybox nc -l -p 7000");
     netloom_tests::wait_until("it listens", || nl.ok("exec guest ss -Htln").contains(":7000"));
     let mut client = nl.start("exec -i guest busybox nc 127.0.0.1 7000");
     client.type_in("over lo\n");
