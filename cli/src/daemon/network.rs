@@ -183,7 +183,7 @@ impl Network {
 
     /// Whether `address` is one of this network's that nobody has.
     pub(crate) fn is_free(&self, address: Ipv4Addr) -> bool {
-        self.leases.pool.clone().take(address, "").is_ok()
+        self.check(Some(address), str::to_owned).is_ok()
     }
 
     /// Whether an address could be leased now; the pool stays as it is.
