@@ -7,6 +7,7 @@ for_both!(
     a_killed_container_leaves_nothing,
     a_killed_supervisor_takes_its_container_with_it,
     a_killed_daemon_loses_no_container,
+    a_terminal_outlives_the_daemon,
     everything_killed_at_once_leaves_nothing,
     a_killed_run_leaves_a_container_that_can_be_removed,
     publications_come_back_with_the_daemon,
@@ -79,6 +80,20 @@ fn a_killed_daemon_loses_no_container(nl: &Netloom) {
     let lines: Vec<u64> = nl.ok("logs a").lines().map(|line| line.parse().expect("a number")).collect();
     assert!(lines.windows(2).all(|pair| pair[1] == pair[0] + 1), "a line was lost");
     nl.ok("run --rm busybox ping -c 1 -W 5 a");
+}
+
+fn a_terminal_outlives_the_daemon(nl: &Netloom) {
+    // Names that no ID can begin with: `inspect a` may find another container once this one is gone.
+    nl.ok("run -d --name other sleep 1000");
+    let mut shell = nl.terminal("run --rm -it --name shell sh");
+    shell.ask("echo rea''dy", "ready");
+    nl.host.kill(nl.daemon(), "KILL");
+    shell.ask("echo sti''ll here", "still here");
+    wait_until("the daemon is back", || nl.run("ps -q").code == 0);
+    shell.ask("busybox ping -c 1 -W 5 other | grep -c 'bytes fro''m'", "1\r\n");
+    shell.send("exit 3\r");
+    assert_eq!(shell.finish(), 3);
+    wait_until("--rm is kept", || nl.run("inspect shell").code == 1);
 }
 
 fn everything_killed_at_once_leaves_nothing(nl: &Netloom) {
