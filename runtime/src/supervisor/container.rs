@@ -257,11 +257,12 @@ impl Supervisor {
         self.container.last = Some((code, None));
         // The kernel takes its time to close a TAP, so whoever waits for the end hears of it first.
         let interfaces = self.let_go();
+        // The daemon before the session: who has seen the end may ask at once.
+        self.tell(ToDaemon::Exited { code, error: None, will_restart: again.is_some() });
         if let Some(streams) = streams {
             self.process_ended(streams, code);
         }
         self.log.finish();
-        self.tell(ToDaemon::Exited { code, error: None, will_restart: again.is_some() });
         if again.is_none() {
             self.settle();
         }
