@@ -201,9 +201,9 @@ mod tests {
     fn a_message_and_its_descriptors_arrive_together_and_the_end_is_told() {
         let (a, b) = Channel::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        a.send(&ToDaemon::Started { pid: 7 }, &[file.as_fd()]).unwrap();
+        a.send(&ToDaemon::Started { pid: 7, read_only: Vec::new() }, &[file.as_fd()]).unwrap();
         let (message, fds) = b.receive::<ToDaemon>().unwrap().unwrap();
-        assert!(matches!(message, ToDaemon::Started { pid: 7 }));
+        assert!(matches!(message, ToDaemon::Started { pid: 7, .. }));
         assert_eq!(fds.len(), 1);
         drop(a);
         assert!(b.receive::<ToDaemon>().unwrap().is_none());

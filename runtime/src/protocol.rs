@@ -50,6 +50,9 @@ pub enum ToDaemon {
     /// root its namespaces could not be joined by others.
     Started {
         pid: i32,
+        /// What of the root cannot be changed in place, and why, in words for people.
+        #[serde(default)]
+        read_only: Vec<String>,
     },
     /// The container ended, or a start failed (`error` says how).
     Exited {

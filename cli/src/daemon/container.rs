@@ -53,6 +53,9 @@ pub(crate) struct Status {
     /// Network → the address it had last there, which it gets again if nobody else has it by then.
     #[serde(default)]
     pub addresses: BTreeMap<String, Ipv4Addr>,
+    /// What of its root cannot be changed in place, and why; known from its first start on.
+    #[serde(default)]
+    pub read_only: Vec<String>,
 }
 
 /// What waiters see of a container.
@@ -158,7 +161,7 @@ impl Container {
     }
 
     /// As `inspect` shows it.
-    pub(crate) fn view(&self, log_path: String, read_only: Vec<String>) -> api::Container {
+    pub(crate) fn view(&self, log_path: String) -> api::Container {
         let (record, status, spec) = (&self.record, &self.status, &self.record.spec);
         api::Container {
             id: record.id.clone(),
@@ -172,7 +175,7 @@ impl Container {
             ports: self.bindings(),
             hostname: self.hostname().to_owned(),
             rootfs: spec.root.rootfs.as_ref().map_or_else(|| "host".to_owned(), |dir| dir.display().to_string()),
-            read_only,
+            read_only: status.read_only.clone(),
             command: spec.command.clone(),
             env: spec.process.env.clone(),
             workdir: spec.process.workdir.as_ref().map_or_else(|| "/".to_owned(), |dir| dir.display().to_string()),

@@ -89,7 +89,7 @@ impl Daemon {
     }
 
     fn view(&self, container: &Container) -> api::Container {
-        container.view(self.paths.container(container.id()).join("log").display().to_string(), Vec::new())
+        container.view(self.paths.container(container.id()).join("log").display().to_string())
     }
 
     /// Writes what a container is to be, also where it survives a reboot if it is to come back.

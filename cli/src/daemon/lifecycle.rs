@@ -103,8 +103,8 @@ impl Daemon {
                 self.detach(id, &networks, &publications);
                 None
             }
-            ToDaemon::Started { pid } => {
-                self.started(id, pid);
+            ToDaemon::Started { pid, read_only } => {
+                self.started(id, pid, read_only);
                 None
             }
             ToDaemon::Exited { code, error, will_restart } => {
@@ -160,13 +160,14 @@ impl Daemon {
         attached
     }
 
-    fn started(&self, id: &str, pid: i32) {
+    fn started(&self, id: &str, pid: i32, read_only: Vec<String>) {
         let mut state = self.state();
         let Ok(container) = state.by_id_mut(id) else { return };
         let again = container.status.state == api::State::Restarting;
         container.status.restart_count += u32::from(again);
         container.status.state = api::State::Running;
         container.status.pid = Some(pid);
+        container.status.read_only = read_only;
         container.status.exit_code = None;
         container.status.error.clear();
         container.status.started = Some(now());

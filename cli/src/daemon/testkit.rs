@@ -254,7 +254,7 @@ impl Supervisor {
     pub(crate) async fn start(&self, listeners: Vec<Listener>) -> Plan {
         let plan = self.prepare().await.unwrap();
         self.attach(plan.attachments.clone(), listeners).await.unwrap();
-        self.say(ToDaemon::Started { pid: 4242 }, 0);
+        self.say(ToDaemon::Started { pid: 4242, read_only: vec!["/usr: fixed".to_owned()] }, 0);
         plan
     }
 

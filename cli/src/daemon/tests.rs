@@ -46,6 +46,7 @@ async fn a_container_goes_from_created_to_running_to_exited_and_gives_its_addres
     assert_eq!(network.ip_address, "172.17.0.2".parse::<std::net::Ipv4Addr>().unwrap());
     assert_eq!(network.mac_address, Mac::from_ipv4(network.ip_address));
     assert_eq!((seen.pid, seen.exit_code), (Some(4242), None));
+    assert_eq!(seen.read_only, ["/usr: fixed"]);
     assert_eq!(plan.nameservers, ["172.17.0.1".parse::<std::net::IpAddr>().unwrap()]);
     assert!(plan.attachments[0].default_route && plan.attachments[0].ifname == "eth0");
     assert_eq!(daemon.leases(None).unwrap()[0].container, "web");

@@ -61,7 +61,7 @@ pub fn main() -> ExitCode {
 pub(crate) enum Report {
     /// The namespaces are there. Descriptors: the mount namespace to keep if `layer`, the six of [`Namespaces`], the terminal's
     /// master if `terminal`, then the TAPs.
-    Ready { pid: i32, layer: bool, terminal: bool, ports: Vec<Attachment>, notes: Vec<String> },
+    Ready { pid: i32, layer: bool, terminal: bool, ports: Vec<Attachment>, notes: Vec<String>, read_only: Vec<String> },
     /// An exec's process is there. Descriptor: the terminal's master if `terminal`.
     Child { pid: i32, terminal: bool },
     /// An interface was added or removed. Descriptor: the TAP, if one was made.

@@ -19,7 +19,7 @@ use crate::{
     fault::{Doing, Fault, Result},
     init,
     process::{Command, Stdio},
-    rootfs::{self, Blueprint, files::Contents, fresh},
+    rootfs::{self, Blueprint, Built, files::Contents, fresh},
     spec::{ContainerSpec, NetworkMode, Plan},
     sys::process,
 };
@@ -106,7 +106,7 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
         NetworkMode::None => net::configure(&[])?,
         _ => Vec::new(),
     };
-    let (kept, notes) = enter_layer(&job, skeleton.as_deref())?;
+    let (kept, built) = enter_layer(&job, skeleton.as_deref())?;
     let contents = Contents::new(job.plan, &hostname, host_files.hosts, host_files.resolv_conf);
     contents.write(&job.base)?;
     let terminal = job.stdio.is_none().then(|| open_terminal(&job.base)).transpose()?;
@@ -125,7 +125,8 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
     fds.extend(terminal.iter().map(AsFd::as_fd));
     fds.extend(taps.iter().map(AsFd::as_fd));
     let ports = if taps.is_empty() { Vec::new() } else { job.plan.attachments.clone() };
-    let ready = Report::Ready { pid: pid.as_raw(), layer: kept.is_some(), terminal: terminal.is_some(), ports, notes };
+    let Built { notes, read_only } = built;
+    let ready = Report::Ready { pid: pid.as_raw(), layer: kept.is_some(), terminal: terminal.is_some(), ports, notes, read_only };
     report.send(&ready, &fds).map_err(super::lost)
 }
 
@@ -206,15 +207,15 @@ fn enter_namespaces(job: &Job<'_>, foreign: Option<OwnedFd>) -> Result<()> {
 }
 
 /// Enters the mount namespace of this start: a copy of the container's own, which is made on the first one.
-fn enter_layer(job: &Job<'_>, skeleton: Option<&Path>) -> Result<(Option<OwnedFd>, Vec<String>)> {
+fn enter_layer(job: &Job<'_>, skeleton: Option<&Path>) -> Result<(Option<OwnedFd>, Built)> {
     if let Some(layer) = job.layer {
         setns(layer, CloneFlags::CLONE_NEWNS).doing("enter the container's mounts")?;
         unshare(CloneFlags::CLONE_NEWNS).doing("copy the container's mounts")?;
-        return Ok((None, Vec::new()));
+        return Ok((None, Built::default()));
     }
     unshare(CloneFlags::CLONE_NEWNS).doing("make the container's mount namespace")?;
     let many_users = job.userns.is_none() || fs::read_to_string("/proc/self/gid_map").is_ok_and(|map| map.lines().count() > 1);
-    let notes = rootfs::build(&Blueprint {
+    let built = rootfs::build(&Blueprint {
         spec: &job.spec.root,
         privileged: job.spec.security.privileged,
         base: &job.base,
@@ -224,7 +225,7 @@ fn enter_layer(job: &Job<'_>, skeleton: Option<&Path>) -> Result<(Option<OwnedFd
     })?;
     let kept = open_namespace("mnt")?;
     unshare(CloneFlags::CLONE_NEWNS).doing("copy the container's mounts")?;
-    Ok((Some(kept), notes))
+    Ok((Some(kept), built))
 }
 
 /// The master of a new terminal in the container's /dev/pts.

@@ -16,6 +16,7 @@
 pub(crate) mod beneath;
 mod dev;
 pub(crate) mod files;
+mod fixed;
 pub(crate) mod fresh;
 pub(crate) mod mount;
 pub(crate) mod mountinfo;
@@ -32,6 +33,7 @@ use std::{
 
 use nix::mount::{MsFlags, mount as mount_call};
 
+use self::fixed::Fixed;
 use crate::{
     fault::{Doing, Fault, Result},
     spec::RootSpec,
@@ -52,8 +54,17 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) hidden: &'a [PathBuf],
 }
 
-/// Makes the root in the caller's mount namespace, which must be its own. Returns what people should know.
-pub(crate) fn build(blueprint: &Blueprint<'_>) -> Result<Vec<String>> {
+/// What people should know of a root that was made.
+#[derive(Debug, Default)]
+pub(crate) struct Built {
+    /// For those who see the start.
+    pub(crate) notes: Vec<String>,
+    /// What cannot be changed in place, and why.
+    pub(crate) read_only: Vec<String>,
+}
+
+/// Makes the root in the caller's mount namespace, which must be its own.
+pub(crate) fn build(blueprint: &Blueprint<'_>) -> Result<Built> {
     let none: Option<&str> = None;
     // A slave, so that what the host unmounts is not kept busy by this copy.
     mount_call(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none).doing("cut the mounts off from the host's")?;
@@ -64,8 +75,8 @@ pub(crate) fn build(blueprint: &Blueprint<'_>) -> Result<Vec<String>> {
     for dir in ["root", "layers", "files"] {
         fs::create_dir(base.join(dir)).doing("make the container's root")?;
     }
-    let (views, notes) = match &blueprint.spec.rootfs {
-        Some(tree) => (vec![bind_tree(tree, &root)?], Vec::new()),
+    let (views, mut built) = match &blueprint.spec.rootfs {
+        Some(tree) => bind_tree(tree, &root)?,
         None => show_host(blueprint, &root)?,
     };
     for (at, options) in [("run", "mode=755"), ("tmp", "mode=1777")] {
@@ -83,8 +94,9 @@ pub(crate) fn build(blueprint: &Blueprint<'_>) -> Result<Vec<String>> {
     hide_instance(blueprint, &root)?;
     if blueprint.spec.read_only {
         views.iter().try_for_each(|view| mount::restrict(view, mount::READ_ONLY, false))?;
+        built.read_only = Fixed::whole();
     }
-    Ok(notes)
+    Ok(built)
 }
 
 /// A directory of the new root to mount upon.
@@ -92,8 +104,8 @@ fn place(root: &Path, path: &str) -> Result<PathBuf> {
     beneath::directory(root, Path::new(path)).doing(format_args!("make /{path} in the container's root"))
 }
 
-/// `--rootfs`: the tree itself, writable in place.
-fn bind_tree(tree: &Path, root: &Path) -> Result<PathBuf> {
+/// `--rootfs`: the tree itself, writable in place as far as its owners allow.
+fn bind_tree(tree: &Path, root: &Path) -> Result<(Vec<PathBuf>, Built)> {
     let found = fs::metadata(tree).doing(format_args!("use --rootfs {}", tree.display()))?;
     if !found.is_dir() {
         return Err(Fault::Refused { message: format!("--rootfs {} is not a directory", tree.display()), hint: None });
@@ -101,11 +113,15 @@ fn bind_tree(tree: &Path, root: &Path) -> Result<PathBuf> {
     // A locked mount below is refused a bind without it.
     mount::bind(tree, root, false).or_else(|_| mount::bind(tree, root, true))?;
     mount::restrict(root, mount::NO_DEVICES, true)?;
-    Ok(root.to_owned())
+    let mut fixed = Fixed::default();
+    if fixed::is_foreign(tree) {
+        fixed.foreign_tree();
+    }
+    Ok((vec![root.to_owned()], Built { notes: Vec::new(), read_only: fixed.lines() }))
 }
 
 /// The host's root, copy-on-write. Returns the mounts that make it up.
-fn show_host(blueprint: &Blueprint<'_>, root: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
+fn show_host(blueprint: &Blueprint<'_>, root: &Path) -> Result<(Vec<PathBuf>, Built)> {
     mount::bind(root, root, false)?;
     mount::restrict(root, mount::NO_DEVICES, false)?;
     let text = fs::read_to_string("/proc/self/mountinfo").doing("read /proc/self/mountinfo")?;
@@ -120,7 +136,7 @@ fn show_host(blueprint: &Blueprint<'_>, root: &Path) -> Result<(Vec<PathBuf>, Ve
     for piece in view::plan(&mounts, &HostTree, user) {
         views.extend(show_piece(&piece, root, &mut overlays)?);
     }
-    Ok((views, overlays.notes()))
+    Ok((views, Built { notes: overlays.notes(), read_only: overlays.fixed.lines() }))
 }
 
 fn show_piece(piece: &view::Piece, root: &Path, overlays: &mut overlay::Overlays<'_>) -> Result<Option<PathBuf>> {
@@ -141,6 +157,7 @@ fn show_piece(piece: &view::Piece, root: &Path, overlays: &mut overlay::Overlays
             fs::File::create(&at).doing(format_args!("make {}", path.display()))?;
             if mount::bind(path, &at, false).is_ok() {
                 mount::restrict(&at, mount::READ_ONLY | mount::NO_DEVICES, false)?;
+                overlays.fixed.file(path);
             }
             Ok(None)
         }

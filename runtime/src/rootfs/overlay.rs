@@ -14,7 +14,10 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use super::{mount, within};
+use super::{
+    fixed::{Fixed, is_foreign},
+    mount, within,
+};
 use crate::fault::{Doing, Fault, Result};
 
 /// The overlays of one container.
@@ -24,11 +27,12 @@ pub(crate) struct Overlays<'a> {
     skeleton: Option<&'a Path>,
     count: usize,
     refused: bool,
+    pub(crate) fixed: Fixed,
 }
 
 impl<'a> Overlays<'a> {
     pub(crate) fn new(base: &'a Path, skeleton: Option<&'a Path>) -> Self {
-        Self { base, skeleton, count: 0, refused: false }
+        Self { base, skeleton, count: 0, refused: false, fixed: Fixed::default() }
     }
 
     /// What people should know.
@@ -61,10 +65,17 @@ impl<'a> Overlays<'a> {
         match mounted.doing(format_args!("mount an overlay of {}", path.display())) {
             Err(fault) if self.skeleton.is_some() && is_refusal(&fault) => {
                 self.refused = true;
+                self.fixed.refused(path);
                 mount::bind(path, at, true)?;
                 mount::restrict(at, mount::READ_ONLY | mount::NO_DEVICES, true)
             }
-            other => other,
+            mounted => {
+                // The layer of directories has the files of /etc themselves.
+                if self.skeleton.is_some() && path != Path::new("/etc") && lower.iter().any(|dir| dir == path) && is_foreign(path) {
+                    self.fixed.foreign(path);
+                }
+                mounted
+            }
         }
     }
 

@@ -58,6 +58,8 @@ pub(super) struct Container {
     pub(super) userns: Option<OwnedFd>,
     /// The mount namespace with the root and its writable layer.
     pub(super) layer: Option<OwnedFd>,
+    /// What of the root cannot be changed in place, and why.
+    pub(super) read_only: Vec<String>,
     pub(super) plan: Option<Plan>,
     pub(super) namespaces: Option<Namespaces>,
     pub(super) init: Option<Init>,
@@ -92,6 +94,7 @@ impl Container {
             phase: Phase::Idle,
             userns: None,
             layer: None,
+            read_only: Vec::new(),
             plan: None,
             namespaces: None,
             init: None,
@@ -355,7 +358,8 @@ impl Supervisor {
         container.phase = Phase::Running;
         container.command = command;
         container.started = Some((Instant::now(), now_rfc3339()));
-        self.tell(ToDaemon::Started { pid: command });
+        let read_only = container.read_only.clone();
+        self.tell(ToDaemon::Started { pid: command, read_only });
         if let Some(session) = self.container.starter.take() {
             self.start_answered(session, command);
         }

@@ -90,8 +90,12 @@ impl Supervisor {
             }
             // A command that has ended already has no number any more.
             Report::Executing => task.command = Some(fds.first().and_then(pid_behind).unwrap_or(task.pid)),
-            Report::Ready { pid, layer, terminal, ports, notes } => {
+            Report::Ready { pid, layer, terminal, ports, notes, read_only } => {
                 task.pid = pid;
+                // The root is made on the first start.
+                if layer {
+                    self.container.read_only = read_only;
+                }
                 self.container_ready(number, (layer, terminal), ports, &notes, fds);
             }
             Report::Child { pid, terminal: _ } => {

@@ -144,7 +144,7 @@ fn a_joined_network_is_the_same_interface() {
     first.network.mode = NetworkMode::Bridge;
     first.hostname = Some("first".to_owned());
     let (id, _session) = lab.start(first);
-    let pid = lab.daemon().wait(&id, "started", |message| if let ToDaemon::Started { pid } = message { Some(*pid) } else { None });
+    let pid = lab.daemon().wait(&id, "started", |message| if let ToDaemon::Started { pid, .. } = message { Some(*pid) } else { None });
     let network = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
     let mut other = Lab::with(Plan { join_pid: Some(pid), ..plan() });
     let mut joined = spec("readlink /proc/self/ns/net; hostname; cat /sys/class/net/eth0/address");
@@ -408,7 +408,7 @@ fn a_paused_container_does_nothing_until_it_goes_on() {
     let mut lab = Lab::new();
     let (id, mut session) = lab.start(spec("while :; do echo tick; sleep 0.01; done"));
     session.expect("tick");
-    let pid = lab.daemon().wait(&id, "started", |message| if let ToDaemon::Started { pid } = message { Some(*pid) } else { None });
+    let pid = lab.daemon().wait(&id, "started", |message| if let ToDaemon::Started { pid, .. } = message { Some(*pid) } else { None });
     lab.daemon().ask(&id, Request::Pause).unwrap();
     assert!(lab.daemon().ask(&id, Request::Pause).is_err());
     let log = lab.dir(&id).join("log");
@@ -524,7 +524,7 @@ fn lo_up() {
 fn a_killed_supervisor_takes_its_container_along() {
     let mut lab = Lab::new();
     let (id, _session) = lab.start(spec("sleep 1000"));
-    let pid = lab.daemon().wait(&id, "started", |message| if let ToDaemon::Started { pid } = message { Some(*pid) } else { None });
+    let pid = lab.daemon().wait(&id, "started", |message| if let ToDaemon::Started { pid, .. } = message { Some(*pid) } else { None });
     let supervisor = lab.supervisor(&id);
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL).unwrap();
     eventually("the command is gone", || !is_alive(pid));
