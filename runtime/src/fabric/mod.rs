@@ -16,6 +16,7 @@
 //! The daemon calls [`Fabric`] from its own threads; every call is a message to workers or a new snapshot, never a lock that a
 //! frame waits for.
 
+mod closer;
 mod config;
 mod control;
 mod egress;

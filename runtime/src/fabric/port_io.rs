@@ -16,6 +16,8 @@ use netloom_switch::{
 };
 use nix::{errno::Errno, sys::uio::writev, unistd::read};
 
+use super::closer::Deferred;
+
 /// One attachment point's way in and out. Any worker may call it, whichever owns the port.
 pub trait PortIo: fmt::Debug + Send + Sync {
     /// Reads the next frame.
@@ -75,11 +77,11 @@ impl fmt::Debug for Buffer {
 
 /// A TAP made by [`tap::open`](crate::tap::open), in whatever network namespace it lies.
 #[derive(Debug)]
-pub struct TapPort(OwnedFd);
+pub struct TapPort(Deferred);
 
 impl TapPort {
     pub fn new(tap: OwnedFd) -> Self {
-        Self(tap)
+        Self(Deferred::new(tap))
     }
 }
 
