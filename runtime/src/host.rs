@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use caps::CapSet;
+use caps::{CapSet, Capability};
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
 use nix::sys::socket::SockaddrStorage;
@@ -15,7 +15,7 @@ use rtnetlink::{
     packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
 
-use crate::sys;
+use crate::{fabric::ping_sockets_are_allowed, sys};
 
 /// Why the host would not tell, or not let go.
 #[derive(Debug, thiserror::Error)]
@@ -65,11 +65,18 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-/// Gives up every capability of the calling thread, and so of all threads that it starts. Root stays user 0: what it executes has
-/// the capabilities of the bounding set again.
+/// Gives up the capabilities of the calling thread, and so of all threads that it starts; only CAP_NET_RAW stays where the host has
+/// no ping sockets for us, since pings of containers then leave by raw ones. Root stays user 0: what it executes has the
+/// capabilities of the bounding set again.
 pub fn drop_capabilities() -> Result<(), HostError> {
-    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
-        caps::clear(None, set).map_err(|source| HostError::Capabilities { source })?;
+    let failed = |source| HostError::Capabilities { source };
+    let mut keep = caps::read(None, CapSet::Permitted).map_err(failed)?;
+    keep.retain(|capability| *capability == Capability::CAP_NET_RAW && !ping_sockets_are_allowed());
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &keep).map_err(failed)?;
+    }
+    for set in [CapSet::Ambient, CapSet::Inheritable] {
+        caps::clear(None, set).map_err(failed)?;
     }
     Ok(())
 }

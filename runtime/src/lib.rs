@@ -20,6 +20,7 @@ pub mod socket_path;
 pub mod sockets;
 pub mod spec;
 pub mod supervisor;
+pub mod switches;
 #[expect(unsafe_code, reason = "the one place for system calls that no safe wrapper covers")]
 mod sys;
 pub mod tap;

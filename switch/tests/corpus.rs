@@ -82,6 +82,14 @@ fn gateway_scripts() -> Vec<(&'static str, Vec<u8>)> {
         ("dns-answered", [forward.clone(), vec![9, 5, 1, 0, 0, 0]].concat()),
         ("dns-silence", [forward, wait(21), wait(21)].concat()),
         ("dns-compression-loop", query(&[0xc0, 0x0c])),
+        (
+            "ping-answered-and-refused",
+            vec![10, 6, 3, 4, 1, 2, 3, 4, 11, 6, 0, 0, 0, 40, 11, 6, 1, 0, 0, 0, 11, 5, 227, 2, 5, 0, 10, 6, 3, 0],
+        ),
+        (
+            "ping-cut-and-full",
+            vec![10, 6, 1, 0, 10, 6, 2, 0, 10, 6, 3, 0, 10, 6, 4, 0, 11, 6, 4, 0, 0x20, 0, 11, 6, 2, 2, 0, 0, 10, 7, 1, 0, 7, 36],
+        ),
         ("arp-and-junk", vec![0, 1, 8, 0, 1, 8, 0, 6, 4, 0, 1, 0, 0, 4, 0x45, 0, 0, 9, 1, 0, 1, 3, 8, 0, 0]),
     ]
 }

@@ -1,8 +1,8 @@
 //! The daemon of an instance: who runs, on which network, with which address, and the HTTP API that tells and changes it.
 //!
 //! It owns no container: supervisors do. It keeps the records, leases the addresses, and hands the descriptors that supervisors
-//! send to the data plane. It never enters a namespace, needs no capability, and can be killed at any moment: what it must know
-//! again is in files, and in what the supervisors say when they come back.
+//! send to the data plane. It never enters a namespace, needs no capability but that for pings, and can be killed at any moment:
+//! what it must know again is in files, and in what the supervisors say when they come back.
 //!
 //! ```text
 //!               Prepare, Attach           Started                Paused

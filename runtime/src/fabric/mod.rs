@@ -19,6 +19,7 @@
 mod closer;
 mod config;
 mod control;
+mod echo;
 mod egress;
 mod inbox;
 mod listeners;
@@ -44,6 +45,7 @@ use std::{
 use netloom_switch::{Mac, PortId, Switch};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+pub(crate) use self::echo::ping_sockets_are_allowed;
 pub use self::{
     config::{
         FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,

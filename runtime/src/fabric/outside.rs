@@ -8,11 +8,12 @@ use std::{
 
 use netloom_switch::{
     DropReason, Frame, PortId, Time, Verdict,
-    gateway::{Datagram, Outside, OutsideError, SocketId},
+    gateway::{Datagram, EchoError, EchoReply, Outside, OutsideError, SocketId},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg};
 
 use super::{
+    echo::EchoSocket,
     egress::EgressTable,
     network::Network,
     sockets::{self, HostSocket, Sockets},
@@ -34,6 +35,13 @@ impl Host<'_> {
     fn tcp(&self, id: SocketId) -> Result<&TcpStream, OutsideError> {
         match self.sockets.get(id) {
             Some(HostSocket::Tcp(stream)) => Ok(stream),
+            _ => Err(OutsideError::Failed),
+        }
+    }
+
+    fn echo(&self, id: SocketId) -> Result<&EchoSocket, OutsideError> {
+        match self.sockets.get(id) {
+            Some(HostSocket::Echo(socket)) => Ok(socket),
             _ => Err(OutsideError::Failed),
         }
     }
@@ -122,6 +130,24 @@ impl Outside for Host<'_> {
             Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => reported_error(udp),
             _ => None,
         }
+    }
+
+    fn echo_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError> {
+        self.add(socket, HostSocket::Echo(EchoSocket::open(of)?))
+    }
+
+    fn echo_send(&mut self, socket: SocketId, to: IpAddr, sequence_and_ttl: (u16, u8), payload: &[u8]) -> Result<(), OutsideError> {
+        let socket = self.echo(socket)?;
+        uninterrupted(|| socket.send(to, sequence_and_ttl, payload))
+    }
+
+    fn echo_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<EchoReply, OutsideError> {
+        let socket = self.echo(socket)?;
+        uninterrupted(|| socket.receive(into))
+    }
+
+    fn echo_error(&mut self, socket: SocketId) -> Option<EchoError> {
+        self.echo(socket).ok()?.error()
     }
 
     fn close(&mut self, socket: SocketId) {

@@ -19,6 +19,7 @@ use nix::sys::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
+    echo::EchoSocket,
     sources::{Source, Sources, Token},
     worker::Slot,
 };
@@ -29,6 +30,8 @@ pub(super) enum HostSocket {
     Tcp(TcpStream),
     /// For datagrams of one inside endpoint.
     Udp(UdpSocket),
+    /// For ICMP echo under one identifier of the container.
+    Echo(EchoSocket),
     /// Of a publication: it tells and chooses the host's address of each datagram, and others may hold it too.
     Published {
         socket: UdpSocket,
@@ -40,6 +43,7 @@ impl HostSocket {
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(socket) => socket.as_fd(),
+            Self::Echo(socket) => socket.fd(),
             Self::Udp(socket) | Self::Published { socket, .. } => socket.as_fd(),
         }
     }

@@ -288,3 +288,37 @@ fn publications_move_with_their_port() {
         }
     });
 }
+
+#[test]
+fn a_ping_goes_out_by_a_ping_socket_where_the_host_allows_one_and_by_a_raw_one_where_not() {
+    on_a_host("a_ping_goes_out_by_a_ping_socket_where_the_host_allows_one_and_by_a_raw_one_where_not", || {
+        let lab = Lab::new(2);
+        let [a, b] = [2, 3].map(|number| lab.container(number));
+        for (range, table) in [("1 0", "/proc/thread-self/net/raw"), ("0 0", "/proc/thread-self/net/icmp")] {
+            std::fs::write("/proc/sys/net/ipv4/ping_group_range", range).unwrap();
+            let others = std::fs::read_to_string(table).unwrap().lines().count();
+            for container in [&a, &b] {
+                container.ping(OUTSIDE).unwrap_or_else(|said| panic!("range {range}:\n{said}\n{}", lab.drops()));
+            }
+            let sockets = std::fs::read_to_string(table).unwrap().lines().count() - others;
+            assert_eq!(sockets, 2, "one for each identifier, of that kind");
+        }
+        let flows: Vec<_> = lab.fabric.flows(lab.network).unwrap().into_iter().map(|(_, flow)| flow.protocol).collect();
+        assert_eq!(flows, ["icmp"; 4]);
+    });
+}
+
+#[test]
+fn a_ping_without_a_route_is_a_counted_refusal() {
+    on_a_host("a_ping_without_a_route_is_a_counted_refusal", || {
+        let lab = Lab::new(1);
+        let a = lab.container(2);
+        crate::lab::ip("route add unreachable 203.0.113.0/24");
+        std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").unwrap();
+        let said = a.ping([203, 0, 113, 1].into()).unwrap_err();
+        assert!(said.contains("0 packets received"), "{said}");
+        let reports = lab.fabric.ports(lab.network).unwrap();
+        let gateway = &reports.first().unwrap().counts;
+        assert!(gateway.drops.contains(&(netloom_switch::DropReason::GatewayOutside, 3)), "{:?}", gateway.drops);
+    });
+}

@@ -11,7 +11,7 @@ use pnet_packet::{
     ipv4::MutableIpv4Packet,
 };
 
-use super::Outside;
+use super::{Outside, echo, icmp};
 use crate::{
     Checksum, Frame, Mac, Offload, checksum,
     frame::{ETHERNET_HEADER, FRAME_MAX},
@@ -26,6 +26,9 @@ pub(super) const UDP_HEADER: usize = 8;
 /// Where the transport header stands in our frames: we send no IP options.
 pub(super) const TRANSPORT: usize = ETHERNET_HEADER + IPV4_HEADER;
 
+/// What routers are told to count down from (IANA, IP option numbers).
+pub(super) const HOP_LIMIT: u8 = 64;
+
 /// Who a frame is from and to, on the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
@@ -39,6 +42,7 @@ pub(super) struct Ip {
     pub(super) source: Ipv4Addr,
     pub(super) destination: Ipv4Addr,
     pub(super) protocol: u8,
+    pub(super) hop_limit: u8,
     pub(super) fragment: Option<Fragment>,
 }
 
@@ -53,7 +57,7 @@ pub(super) struct Fragment {
 
 impl Ip {
     pub(super) const fn whole(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8) -> Self {
-        Self { source, destination, protocol, fragment: None }
+        Self { source, destination, protocol, hop_limit: HOP_LIMIT, fragment: None }
     }
 }
 
@@ -124,6 +128,32 @@ impl Builder {
         self.send_fragments(outside, link, ip, usize::from(length), id, mtu);
     }
 
+    /// Sends the echo message with this header, whose payload of `len` bytes is in place, cut into fragments with this
+    /// identification if it is longer than the MTU.
+    pub(super) fn send_echo(
+        &mut self,
+        outside: &mut impl Outside,
+        link: Link,
+        ip: Ip,
+        (header, len): ([u8; echo::HEADER], usize),
+        (id, mtu): (u16, u16),
+    ) {
+        let length = echo::HEADER + len;
+        let Some(message) = self.frame.get_mut(TRANSPORT..TRANSPORT + length) else { return };
+        if length + IPV4_HEADER > usize::from(u16::MAX) {
+            return;
+        }
+        if let (Some(place), [kind, code, ..]) = (message.first_chunk_mut(), header) {
+            *place = header;
+            icmp::finish(message, kind, code);
+        }
+        if length + IPV4_HEADER <= usize::from(mtu) {
+            self.emit_ipv4(outside, link, ip, length, Offload::default());
+        } else {
+            self.send_fragments(outside, link, ip, length, id, mtu);
+        }
+    }
+
     /// Cuts the IP payload that is in place (RFC 791, 3.2). Each fragment is moved to the front, behind the headers: the first is
     /// there already, and the ones behind it are no longer needed once sent.
     fn send_fragments(&mut self, outside: &mut impl Outside, link: Link, ip: Ip, len: usize, id: u16, mtu: u16) {
@@ -171,7 +201,7 @@ impl Builder {
         header.set_version(4);
         header.set_header_length(5);
         header.set_total_length(u16::try_from(IPV4_HEADER + payload).unwrap_or(0));
-        header.set_ttl(64);
+        header.set_ttl(ip.hop_limit);
         header.set_next_level_protocol(IpNextHeaderProtocol(ip.protocol));
         header.set_source(ip.source);
         header.set_destination(ip.destination);

@@ -64,6 +64,10 @@ pub struct Limits {
     pub udp_dns_idle: Duration,
     /// Clients of this port's UDP publications.
     pub udp_clients: usize,
+    /// Mappings of ICMP echo: identifiers with a host socket.
+    pub echo_mappings: usize,
+    /// Idle time of such a mapping: a minute or more (RFC 5508, REQ-2).
+    pub echo_idle: Duration,
     /// DNS queries that wait for a resolver.
     pub dns_queries: usize,
     /// How long one resolver gets.
@@ -86,6 +90,8 @@ impl Default for Limits {
             udp_idle: Duration::from_secs(300),
             udp_dns_idle: Duration::from_secs(5),
             udp_clients: 4096,
+            echo_mappings: 256,
+            echo_idle: Duration::from_secs(60),
             dns_queries: 256,
             dns_timeout: Duration::from_secs(2),
             icmp_errors: 100,
@@ -96,14 +102,14 @@ impl Default for Limits {
 /// One flow, as people see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// `tcp`, `udp` or `dns`.
+    /// `tcp`, `udp`, `icmp` or `dns`.
     pub protocol: &'static str,
-    /// The container's endpoint.
+    /// The container's endpoint; its port is the identifier for ICMP echo.
     pub inside: SocketAddr,
-    /// The endpoint the container talks to; unspecified for a UDP mapping, which serves every peer.
+    /// The endpoint the container talks to; unspecified for a mapping of UDP or ICMP echo, which serves every peer.
     pub outside: SocketAddr,
     pub direction: Direction,
-    /// TCP: the state's name in RFC 9293, or `connecting`. UDP: `mapped` or `published`. DNS: `forwarded`.
+    /// TCP: the state's name in RFC 9293, or `connecting`. UDP: `mapped` or `published`. ICMP echo: `mapped`. DNS: `forwarded`.
     pub state: &'static str,
     pub idle: Duration,
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   container ── frames ──▶ frame() ─┬─ arp            answers for its own address
-//!                                    ├─ icmp           ping; errors for what cannot go out
+//!                                    ├─ icmp           ping of the gateway; errors for what cannot go out
 //!                                    ├─ dns            names of the networks; the rest to the host's resolvers
 //!                                    ├─ tcp  ─┐
-//!                                    └─ udp  ─┴──────▶ Outside: host sockets
+//!                                    ├─ udp  ─┤
+//!                                    └─ echo ─┴──────▶ Outside: host sockets
 //!   container ◀── emit() ──────────── ready(), timer() ◀── what the sockets and the clock say
 //! ```
 //!
@@ -17,6 +18,7 @@ mod arp;
 mod build;
 mod config;
 mod dns;
+mod echo;
 mod icmp;
 mod neighbours;
 mod outside;
@@ -36,11 +38,12 @@ mod udp;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 pub use config::{Direction, Flow, GatewayConfig, Limits, View};
-pub use outside::{Datagram, Outside, OutsideError, Readiness, SocketId};
+pub use outside::{Datagram, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
 
 use self::{
     build::Builder,
     dns::Dns,
+    echo::EchoTable,
     icmp::RateLimit,
     neighbours::Neighbours,
     packet::Packet,
@@ -71,6 +74,7 @@ pub struct Gateway {
     core: Core,
     tcp: TcpTable,
     udp: UdpTable,
+    echo: EchoTable,
     publications: Publications,
     dns: Dns,
     /// Sockets whose time has come, while they are looked at.
@@ -92,6 +96,7 @@ impl Gateway {
             core,
             tcp: TcpTable::default(),
             udp: UdpTable::default(),
+            echo: EchoTable::default(),
             publications: Publications::default(),
             dns: Dns::default(),
             due: Vec::new(),
@@ -170,6 +175,7 @@ impl Gateway {
         let core = &mut self.core;
         let reason = match policy::destination(&core.view, packet.destination_ip()) {
             Destination::Gateway if packet.protocol == packet::ICMP => return icmp::to_gateway(core, packet, outside),
+            Destination::Outside(to) if packet.protocol == packet::ICMP => return self.echo.send(core, now, packet, to, outside),
             Destination::Subnet => return Err(DropReason::GatewayUnsupported),
             Destination::Gateway | Destination::Outside(_) => DropReason::GatewayUnsupported,
             Destination::Forbidden => DropReason::GatewayForbidden,
@@ -184,6 +190,7 @@ impl Gateway {
         match core.sockets.owner(socket) {
             Some(Owner::Tcp(key)) => self.tcp.ready(core, now, key, what, outside),
             Some(Owner::Udp(inside)) => self.udp.ready(core, now, inside, what, outside),
+            Some(Owner::Echo(key)) => self.echo.ready(core, now, key, what, outside),
             Some(Owner::Published) => self.publications.ready(core, now, socket, what, outside),
             Some(Owner::Dns) => self.dns.ready(core, now, socket, what, outside),
             Some(Owner::Reserved) | None => (),
@@ -199,6 +206,7 @@ impl Gateway {
             match core.sockets.owner(socket) {
                 Some(Owner::Tcp(key)) => self.tcp.timer(core, now, key, outside),
                 Some(Owner::Udp(inside)) => self.udp.timer(core, now, inside, outside),
+                Some(Owner::Echo(key)) => self.echo.timer(core, now, key, outside),
                 Some(Owner::Published) => self.publications.timer(core, now, socket, outside),
                 Some(Owner::Dns) => self.dns.timer(core, now, socket, outside),
                 Some(Owner::Reserved) | None => (),
@@ -241,7 +249,7 @@ impl Gateway {
     /// The flows of this port.
     pub fn flows(&self, now: Time) -> Vec<Flow> {
         let published = self.publications.flows(now);
-        self.tcp.flows(now).chain(self.udp.flows(now)).chain(published).chain(self.dns.flows(now)).collect()
+        self.tcp.flows(now).chain(self.udp.flows(now)).chain(self.echo.flows(now)).chain(published).chain(self.dns.flows(now)).collect()
     }
 
     /// Ends every flow, with a RST to both sides where the protocol has one, and closes every socket that the gateway opened or was
@@ -249,6 +257,7 @@ impl Gateway {
     pub fn close_all(&mut self, now: Time, outside: &mut impl Outside) {
         self.tcp.close_all(&mut self.core, now, outside);
         self.udp.close_all(&mut self.core, outside);
+        self.echo.close_all(&mut self.core, outside);
         self.publications.close_all(&mut self.core);
         self.dns.close_all(&mut self.core, outside);
     }

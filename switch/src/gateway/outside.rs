@@ -64,6 +64,39 @@ pub struct Datagram {
     pub to: Option<IpAddr>,
 }
 
+/// An echo reply read from a host socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EchoReply {
+    /// Of the payload, without the ICMP header.
+    pub len: usize,
+    pub from: IpAddr,
+    pub sequence: u16,
+    /// What was left of its time to live, where the kernel tells.
+    pub ttl: Option<u8>,
+}
+
+/// What became of an echo request that was not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EchoError {
+    /// Where the request went.
+    pub to: IpAddr,
+    pub sequence: u16,
+    pub error: OutsideError,
+    /// The ICMP message that said so; `None` if the host found out by itself.
+    pub report: Option<Report>,
+}
+
+/// An ICMP error that the host received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The router or peer that sent it.
+    pub from: IpAddr,
+    pub kind: u8,
+    pub code: u8,
+    /// The MTU of the next hop, where the error tells one (RFC 1191, 4).
+    pub mtu: u16,
+}
+
 /// Host sockets and the way back into the switch. One value serves one gateway (one port), on the thread that owns it.
 pub trait Outside {
     /// Sends a frame from the gateway, port 0, through the switch. It is copied or written before this returns.
@@ -104,7 +137,20 @@ pub trait Outside {
         None
     }
 
-    /// Closes a socket of either kind. The number may then be used anew.
+    /// Opens a socket for ICMP echo to addresses of `of`'s family, under an identifier of the host's choice. `Forbidden`: the host
+    /// lets this process have none.
+    fn echo_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError>;
+
+    /// Sends an echo request with a sequence number and a time to live.
+    fn echo_send(&mut self, socket: SocketId, to: IpAddr, sequence_and_ttl: (u16, u8), payload: &[u8]) -> Result<(), OutsideError>;
+
+    /// Reads the payload of one echo reply.
+    fn echo_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<EchoReply, OutsideError>;
+
+    /// Takes the next error about a request of this socket, as [`udp_error`](Self::udp_error) does.
+    fn echo_error(&mut self, socket: SocketId) -> Option<EchoError>;
+
+    /// Closes a socket of any kind. The number may then be used anew.
     fn close(&mut self, socket: SocketId);
 
     /// Counts something that came from outside and goes nowhere.

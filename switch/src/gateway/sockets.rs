@@ -9,7 +9,7 @@ use std::{
     net::SocketAddrV4,
 };
 
-use super::{SocketId, tcp::FlowKey};
+use super::{SocketId, echo::EchoKey, tcp::FlowKey};
 use crate::Time;
 
 /// What a socket is there for.
@@ -20,6 +20,8 @@ pub(super) enum Owner {
     Tcp(FlowKey),
     /// The mapping of an inside endpoint.
     Udp(SocketAddrV4),
+    /// The mapping of an identifier that the container pings with.
+    Echo(EchoKey),
     /// A UDP publication.
     Published,
     /// A DNS query on its way to a resolver.

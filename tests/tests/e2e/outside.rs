@@ -15,6 +15,9 @@ for_both!(
     a_half_closed_connection_still_receives,
     a_silent_server_is_waited_for,
     the_gateway_answers_ping,
+    a_ping_goes_out_and_its_answer_comes_back,
+    a_ping_without_a_socket_for_it_is_answered,
+    what_routers_say_about_a_ping_reaches_the_container,
     the_host_s_own_address_is_reachable,
     the_host_s_loopback_is_not_reachable,
     the_host_s_loopback_is_reachable_when_asked_for,
@@ -113,6 +116,49 @@ fn the_gateway_answers_ping(nl: &Netloom) {
     let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
     let out = nl.ok(&format!("exec a busybox ping -c 3 -i 0.1 -W 5 {gateway}"));
     assert!(out.contains("3 packets received"), "{out}");
+}
+
+/// Lets everybody on the host have ping sockets, as most systems do.
+fn allow_ping(nl: &Netloom) {
+    nl.host.ok("sysctl -q -w 'net.ipv4.ping_group_range=0 2147483647'");
+}
+
+fn a_ping_goes_out_and_its_answer_comes_back(nl: &Netloom) {
+    allow_ping(nl);
+    nl.ok("run -d --name a sleep 1000");
+    let out = nl.ok(&format!("exec a ping -c 3 -i 0.1 -W 5 -s 1000 {FAR_IP}"));
+    // One of the server's 64 is the gateway's.
+    assert!(out.contains("3 received") && out.contains("1008 bytes") && out.contains("ttl=63"), "{out}");
+    let flows = nl.json("flows bridge --format json");
+    assert!(flows.as_array().is_some_and(|rows| rows.iter().any(|row| row["protocol"] == "icmp")), "{flows:#}");
+}
+
+fn a_ping_without_a_socket_for_it_is_answered(nl: &Netloom) {
+    // A new network namespace lets nobody have ping sockets; root has raw ones.
+    nl.ok("run -d --name a sleep 1000");
+    let out = nl.run(&format!("exec a ping -c 1 -W 5 {FAR_IP}"));
+    match nl.who() {
+        netloom_tests::Who::Root => assert!(out.exits(0).text().contains("1 received")),
+        netloom_tests::Who::User => assert!(out.exits(1).text().contains("Packet filtered")),
+    }
+}
+
+fn what_routers_say_about_a_ping_reaches_the_container(nl: &Netloom) {
+    // Root has a raw socket, the user a ping socket.
+    if nl.who() == netloom_tests::Who::User {
+        allow_ping(nl);
+    }
+    nl.host.ok("ip netns exec server sysctl -q -w net.ipv4.ip_forward=1");
+    nl.host.ok("ip -n server route add prohibit 192.0.2.1/32");
+    nl.host.ok("ip -n server route add 192.0.2.2/32 via 10.99.0.200");
+    nl.ok("run -d --name a sleep 1000");
+    let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
+    let out = nl.run("exec a ping -n -c 1 -W 5 192.0.2.1").exits(1).text();
+    assert!(out.contains(&format!("From {SERVER_IP}")) && out.contains("Packet filtered"), "{out}");
+    for (ttl, router) in [(1, gateway.as_str()), (2, &SERVER_IP.to_string())] {
+        let out = nl.run(&format!("exec a ping -n -c 1 -W 5 -t {ttl} 192.0.2.2")).exits(1).text();
+        assert!(out.contains(&format!("From {router}")) && out.contains("Time to live exceeded"), "{out}");
+    }
 }
 
 fn the_host_s_own_address_is_reachable(nl: &Netloom) {

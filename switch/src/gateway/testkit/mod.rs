@@ -12,7 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Datagram, GatewayConfig, Limits, Outside, OutsideError, Readiness, SocketId, View};
+use super::{Datagram, EchoError, EchoReply, GatewayConfig, Limits, Outside, OutsideError, Readiness, SocketId, View};
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
 /// The gateway's and the container's addresses in every test.
@@ -78,12 +78,26 @@ pub struct FakeUdp {
     waits: bool,
 }
 
+/// A host socket for ICMP echo as the world keeps it.
+#[derive(Debug, Default)]
+pub struct FakeEcho {
+    /// Destination, sequence number, time to live and payload.
+    pub sent: Vec<(IpAddr, u16, u8, Vec<u8>)>,
+    pub inbox: VecDeque<(IpAddr, u16, Option<u8>, Vec<u8>)>,
+    pub errors: VecDeque<EchoError>,
+    /// What the next sends fail with.
+    pub send_errors: VecDeque<OutsideError>,
+    pub closed: bool,
+    waits: bool,
+}
+
 /// The outside world, and the memory of what the gateway did to it.
 #[derive(Debug)]
 pub struct World {
     pub emitted: VecDeque<(Vec<u8>, Offload)>,
     pub tcp: HashMap<SocketId, FakeTcp>,
     pub udp: HashMap<SocketId, FakeUdp>,
+    pub echo: HashMap<SocketId, FakeEcho>,
     pub drops: Vec<DropReason>,
     /// The answer to the next calls that open a socket.
     pub open: Result<(), OutsideError>,
@@ -93,7 +107,15 @@ pub struct World {
 
 impl Default for World {
     fn default() -> Self {
-        Self { emitted: VecDeque::new(), tcp: HashMap::new(), udp: HashMap::new(), drops: Vec::new(), open: Ok(()), room: usize::MAX }
+        Self {
+            emitted: VecDeque::new(),
+            tcp: HashMap::new(),
+            udp: HashMap::new(),
+            echo: HashMap::new(),
+            drops: Vec::new(),
+            open: Ok(()),
+            room: usize::MAX,
+        }
     }
 }
 
@@ -122,7 +144,12 @@ impl World {
             udp.waits &= !readable;
             (*socket, Readiness { readable, writable: false, error: !udp.errors.is_empty() })
         });
-        tcp.chain(udp).filter(|(_, what)| *what != Readiness::default()).collect()
+        let echo = self.echo.iter_mut().filter(|(_, echo)| !echo.closed).map(|(socket, echo)| {
+            let readable = echo.waits && !echo.inbox.is_empty();
+            echo.waits &= !readable;
+            (*socket, Readiness { readable, writable: false, error: !echo.errors.is_empty() })
+        });
+        tcp.chain(udp).chain(echo).filter(|(_, what)| *what != Readiness::default()).collect()
     }
 
     fn open_tcp(&mut self, socket: SocketId) -> Result<&mut FakeTcp, OutsideError> {
@@ -131,6 +158,10 @@ impl World {
 
     fn open_udp(&mut self, socket: SocketId) -> Result<&mut FakeUdp, OutsideError> {
         self.udp.get_mut(&socket).filter(|udp| !udp.closed).ok_or(OutsideError::Failed)
+    }
+
+    fn open_echo(&mut self, socket: SocketId) -> Result<&mut FakeEcho, OutsideError> {
+        self.echo.get_mut(&socket).filter(|echo| !echo.closed).ok_or(OutsideError::Failed)
     }
 }
 
@@ -218,7 +249,37 @@ impl Outside for World {
         self.open_udp(socket).ok()?.errors.pop_front()
     }
 
+    fn echo_open(&mut self, socket: SocketId, _of: IpAddr) -> Result<(), OutsideError> {
+        self.open?;
+        self.echo.insert(socket, FakeEcho { waits: true, ..FakeEcho::default() });
+        Ok(())
+    }
+
+    fn echo_send(&mut self, socket: SocketId, to: IpAddr, (sequence, ttl): (u16, u8), payload: &[u8]) -> Result<(), OutsideError> {
+        let echo = self.open_echo(socket)?;
+        if let Some(error) = echo.send_errors.pop_front() {
+            return Err(error);
+        }
+        echo.sent.push((to, sequence, ttl, payload.to_vec()));
+        Ok(())
+    }
+
+    fn echo_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<EchoReply, OutsideError> {
+        let echo = self.open_echo(socket)?;
+        echo.waits = echo.inbox.is_empty();
+        let (from, sequence, ttl, bytes) = echo.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
+        let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;
+        Ok(EchoReply { len, from, sequence, ttl })
+    }
+
+    fn echo_error(&mut self, socket: SocketId) -> Option<EchoError> {
+        self.open_echo(socket).ok()?.errors.pop_front()
+    }
+
     fn close(&mut self, socket: SocketId) {
+        if let Some(echo) = self.echo.get_mut(&socket) {
+            echo.closed = true;
+        }
         if let Some(tcp) = self.tcp.get_mut(&socket) {
             tcp.closed = true;
         }

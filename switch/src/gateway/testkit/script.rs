@@ -4,7 +4,7 @@
 use std::{net::SocketAddrV4, time::Duration};
 
 use super::{
-    super::{Gateway, GatewayConfig, Limits, OutsideError},
+    super::{EchoError, Gateway, GatewayConfig, Limits, OutsideError, Report},
     CONTAINER, CONTAINER_MAC, GATEWAY, GATEWAY_MAC, World, config, ethernet, ipv4, udp, view,
 };
 use crate::{Checksum, Frame, Gso, GsoKind, Offload, Time, checksum, frame::FRAME_MAX, testkit::is_right_on_a_wire};
@@ -79,6 +79,7 @@ pub fn run(script: &[u8]) {
         tcp_send_buffer: 100_000,
         udp_mappings: 6,
         udp_clients: 6,
+        echo_mappings: 3,
         dns_queries: 4,
         icmp_errors: 10,
         ..Limits::default()
@@ -102,7 +103,7 @@ pub fn run(script: &[u8]) {
 
 impl Stage {
     fn step(&mut self, rest: &mut Reader<'_>) {
-        match rest.byte() % 10 {
+        match rest.byte() % 12 {
             0 => {
                 let (kind, count) = (rest.byte(), usize::from(rest.byte()));
                 let ethertype = [0x0800, 0x0806, 0x86dd, 0x8100][usize::from(kind % 4)];
@@ -145,7 +146,9 @@ impl Stage {
                 let to = SocketAddrV4::new(CONTAINER, u16::from(rest.byte() % 4));
                 self.gateway.accepted(self.now, socket, peer, to, &mut self.world);
             }
-            _ => self.datagrams_arrive(rest),
+            9 => self.datagrams_arrive(rest),
+            10 => self.ping(rest),
+            _ => self.echoes_arrive(rest),
         }
         for (socket, what) in self.world.notices() {
             self.gateway.ready(self.now, socket, what, &mut self.world);
@@ -220,6 +223,29 @@ impl Stage {
         }
     }
 
+    /// A ping with one of a few identifiers.
+    fn ping(&mut self, rest: &mut Reader<'_>) {
+        let (to, id, count) = (rest.address(), rest.byte(), usize::from(rest.byte()));
+        let message = [&[8, 0, 0, 0, 0, id % 8, 0, id][..], &rest.bytes(count)].concat();
+        self.frame(&ipv4(to, 1, &message), Offload { checksum: Checksum::Verified, gso: None });
+    }
+
+    fn echoes_arrive(&mut self, rest: &mut Reader<'_>) {
+        let (from, what, error, len) = (rest.address().into(), rest.byte(), rest.failure(), usize::from(rest.word()));
+        for echo in self.world.echo.values_mut().filter(|echo| !echo.closed) {
+            match what % 4 {
+                0 => echo.inbox.push_back((from, u16::from(what), None, vec![what; len.min(65_507)])),
+                1 => echo.inbox.push_back((from, u16::from(what), Some(what), Vec::new())),
+                2 => echo.send_errors.push_back(error),
+                _ => {
+                    let report = (what >= 128).then_some(Report { from, kind: what % 16, code: what % 8, mtu: len as u16 });
+                    let to = echo.sent.last().map_or(from, |sent| sent.0);
+                    echo.errors.push_back(EchoError { to, sequence: len as u16, error, report });
+                }
+            }
+        }
+    }
+
     /// Looks at everything that came out, and at the bounds.
     fn check(&mut self) {
         while let Some((mut bytes, offload)) = self.world.emitted.pop_front() {
@@ -253,11 +279,13 @@ impl Stage {
             }
         }
         let open = |socket: &str| self.gateway.flows(self.now).iter().filter(|flow| flow.protocol == socket).count();
-        assert!(open("tcp") <= 8 && open("udp") <= 12 && open("dns") <= 4);
+        assert!(open("tcp") <= 8 && open("udp") <= 12 && open("dns") <= 4 && open("icmp") <= 3);
         let sockets = self.world.tcp.values().filter(|tcp| !tcp.closed && !tcp.reset).count();
         assert_eq!(sockets, open("tcp"), "a flow has a socket, and no socket is forgotten");
         let sockets = self.world.udp.values().filter(|udp| !udp.closed).count();
         assert!(sockets <= 1 + 6 + 4);
+        let sockets = self.world.echo.values().filter(|echo| !echo.closed).count();
+        assert_eq!(sockets, open("icmp"));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod container;
 mod dns;
+mod echo;
 mod policy;
 mod publish;
 mod tcp;
@@ -12,6 +13,11 @@ use crate::{Offload, checksum};
 
 pub(super) fn finished(bytes: &[u8]) -> Frame<'_> {
     Frame { bytes, offload: Offload::default() }
+}
+
+/// Whether the checksum within `bytes` is right.
+fn is_summed(bytes: &[u8]) -> bool {
+    checksum::finished(checksum::sum(bytes, 0)) == 0
 }
 
 fn echo_request(to: Ipv4Addr, payload: &[u8]) -> Vec<u8> {

@@ -77,10 +77,10 @@ fn what_may_not_go_out_is_refused_aloud() {
 }
 
 #[test]
-fn ping_beyond_the_gateway_and_unknown_protocols_are_answered() {
+fn icmp_other_than_ping_and_unknown_protocols_are_answered() {
     let unsupported = (Err(DropReason::GatewayUnsupported), Some((3, 13)));
     let peer = Ipv4Addr::new(192, 0, 2, 1);
-    assert_eq!(fate(config(), &ipv4(peer, 1, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0])), unsupported);
+    assert_eq!(fate(config(), &ipv4(peer, 1, &[13, 0, 0xf2, 0xff, 0, 0, 0, 0])), unsupported);
     assert_eq!(fate(config(), &ipv4(peer, 47, b"gre")), unsupported);
     assert_eq!(fate(config(), &ipv4(GATEWAY, 132, b"sctp")), unsupported);
     let error = ipv4(peer, 1, &[3, 3, 0xfc, 0xfc, 0, 0, 0, 0]);
