@@ -50,6 +50,7 @@ fn port(network: NetworkId, owner: &str, ip: Ipv4Addr, tap: OwnedFd) -> PortConf
         tap,
         owner: owner.to_owned(),
         ip: Some(ip),
+        ip6: None,
         mac: Mac::from_ipv4(ip),
         mtu: 1500,
         host_loopback: true,
@@ -63,6 +64,7 @@ fn settings() -> NetworkConfig {
     NetworkConfig {
         subnet: ipnet::Ipv4Net::new_assert(gateway, 24),
         gateway: Some(gateway),
+        ipv6: None,
         mac: Mac::from_ipv4(gateway),
         mtu: 1500,
         internal: false,

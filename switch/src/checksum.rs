@@ -4,7 +4,7 @@
 //! [`finished`] makes the value that stands in a header. Only the last part may have an odd length. Never allocates, and
 //! never looks at what the bytes mean.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The one's-complement sum of `bytes` as big-endian 16-bit words, added to `initial`. An odd last byte is padded with a zero
 /// (RFC 1071, 4.1). At most 0x1fffe, so that sums can be added freely.
@@ -55,6 +55,22 @@ pub fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: 
 /// The sum of the pseudo-header over IPv6 (RFC 8200, 8.1). `length` is the upper layer's, header and payload.
 pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: u32) -> u32 {
     sum(&source.octets(), sum(&destination.octets(), sum(&length.to_be_bytes(), u32::from(protocol))))
+}
+
+/// The sum of the pseudo-header of either family; an IPv4 address beside an IPv6 one is written as the mapped one (RFC 4291,
+/// 2.5.5.2). `length` is the upper layer's, header and payload.
+pub fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, length: u16) -> u32 {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => pseudo_v4(source, destination, protocol, length),
+        (source, destination) => pseudo_v6(as_v6(source), as_v6(destination), protocol, u32::from(length)),
+    }
+}
+
+const fn as_v6(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
 }
 
 /// Finishes a partial checksum in place ([`Checksum::Partial`](crate::Checksum::Partial)): sums from `start` to the end and

@@ -3,12 +3,7 @@
 //! A worker loads the snapshot once for each frame and never waits for whoever changes it. What a frame needs (who may hear a
 //! flood, who owns an address, the shortest link) is worked out when the snapshot is made, not when the frame comes.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{Mac, PortCounters, PortId, PortSet};
 
@@ -152,8 +147,8 @@ impl Config {
         self.macs.get(&mac).is_some_and(|owners| !owners.contains(&port))
     }
 
-    pub(crate) fn is_anothers_ip(&self, ip: Ipv4Addr, port: PortId) -> bool {
-        self.ips.get(&IpAddr::V4(ip)).is_some_and(|owners| !owners.contains(&port))
+    pub(crate) fn is_anothers_ip(&self, ip: IpAddr, port: PortId) -> bool {
+        self.ips.get(&ip).is_some_and(|owners| !owners.contains(&port))
     }
 
     /// Whether frames may pass from one port to the other.

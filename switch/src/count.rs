@@ -50,6 +50,8 @@ drop_reasons! {
     ZeroSource = "zero_source",
     /// The source belongs to the gateway or to another port.
     SpoofedSource = "spoofed_source",
+    /// A router advertisement or a redirect that is not the gateway's, or headers under which one could hide.
+    RogueAdvertisement = "rogue_advertisement",
     /// A reserved address of IEEE 802.1Q (01:80:c2:00:00:00 to 0f) is not forwarded by a bridge.
     ReservedAddress = "reserved_address",
     /// Ports of an isolated network reach the gateway alone.
@@ -90,6 +92,7 @@ impl DropReason {
             | Self::NobodyElse
             | Self::PortClosed
             | Self::ReservedAddress
+            | Self::RogueAdvertisement
             | Self::Runt
             | Self::SpoofedSource
             | Self::TooLong

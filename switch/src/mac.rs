@@ -1,6 +1,10 @@
 //! Ethernet addresses.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +23,19 @@ impl Mac {
     pub const fn from_ipv4(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// The link-local address that an interface with this MAC gives itself: fe80::/64 and the modified EUI-64 (RFC 4291, 2.5.6 and
+    /// appendix A).
+    pub const fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    }
+
+    /// Where a packet to a multicast group goes on an Ethernet: 33:33 and the group's last four bytes (RFC 2464, 7).
+    pub const fn of_ipv6_group(group: Ipv6Addr) -> Self {
+        let [.., a, b, c, d] = group.octets();
+        Self([0x33, 0x33, a, b, c, d])
     }
 
     /// Broadcast and multicast addresses: the I/G bit is set.
@@ -89,6 +106,13 @@ mod tests {
     #[test]
     fn a_container_mac_carries_its_ipv4_address() {
         assert_eq!(Mac::from_ipv4([172, 17, 0, 8].into()).to_string(), "02:42:ac:11:00:08");
+    }
+
+    #[test]
+    fn the_ipv6_addresses_of_a_mac_are_those_that_linux_makes() {
+        let mac = Mac::from_ipv4([172, 17, 0, 8].into());
+        assert_eq!(mac.link_local().to_string(), "fe80::42:acff:fe11:8");
+        assert_eq!(Mac::of_ipv6_group("ff02::1:ff11:8".parse().unwrap()).to_string(), "33:33:ff:11:00:08");
     }
 
     #[test]

@@ -61,6 +61,8 @@ fn scripts() -> Vec<(&'static str, Vec<[u8; Op::LEN]>)> {
 fn gateway_scripts() -> Vec<(&'static str, Vec<u8>)> {
     let [syn, ack, fin, rst] = [2, 0x10, 0x11, 4];
     let segment = |flags: u8, payload: u8| vec![2, if payload > 0 { 0x20 } else { 0 }, flags, 5, 0, 0, 0, payload, 0xff, 0xff];
+    let segment6 =
+        |flags: u8, payload: u8| [&[2, if payload > 0 { 0x20 } else { 0 }, flags, 137][..], &[0, 0, 0, payload, 0xff, 0xff]].concat();
     let (connected, wait) = (vec![6, 0, 0, 0, 0], |power: u8| vec![7, power]);
     let (data, host_fin) = (vec![6, 2, 0, 0xff, 0xff], vec![6, 3, 0, 0, 0]);
     let open = [segment(syn, 0), connected.clone(), segment(ack, 0)].concat();
@@ -90,6 +92,21 @@ fn gateway_scripts() -> Vec<(&'static str, Vec<u8>)> {
             "ping-cut-and-full",
             vec![10, 6, 1, 0, 10, 6, 2, 0, 10, 6, 3, 0, 10, 6, 4, 0, 11, 6, 4, 0, 0x20, 0, 11, 6, 2, 2, 0, 0, 10, 7, 1, 0, 7, 36],
         ),
+        (
+            "tcp6-both-ways",
+            [segment6(syn, 0), connected.clone(), segment6(ack, 0), segment6(0x18, 200), data.clone(), segment6(ack, 0), segment6(fin, 0)]
+                .concat(),
+        ),
+        ("udp6", vec![4, 1, 137, 9, 3, 1, 2, 3, 9, 137, 1, 0, 0x20, 0, 4, 1, 132, 9, 1, 7]),
+        (
+            "neighbour-solicitations",
+            [vec![13, 7, 2, 2, 16, 1, 1, 2, 0x42, 10, 0, 0, 2], vec![13, 7, 5, 2, 0], vec![13, 7, 5, 2, 2, 1]].concat(),
+        ),
+        ("router-solicitations", [vec![13, 6, 3, 0, 1, 2], vec![13, 6, 5, 0, 1, 2], vec![7, 35]].concat()),
+        ("discovery-with-bad-options", vec![13, 7, 2, 2, 16, 1, 0, 0, 0, 0, 0, 0, 0, 13, 7, 2, 2, 16, 1, 9, 0, 0, 0, 0, 0, 0]),
+        ("ping6", vec![13, 0, 2, 128, 2, 1]),
+        ("extension-headers", vec![12, 9, 2, 64, 0, 24, 60, 0, 5, 2, 0, 0, 1, 0, 43, 0, 1, 4, 0, 0, 0, 0, 44, 0, 4, 0, 0, 0, 0, 0]),
+        ("fragment6", vec![12, 9, 2, 64, 44, 8, 17, 0, 0, 1, 0, 0, 0, 7]),
         ("arp-and-junk", vec![0, 1, 8, 0, 1, 8, 0, 6, 4, 0, 1, 0, 0, 4, 0x45, 0, 0, 9, 1, 0, 1, 3, 8, 0, 0]),
     ]
 }

@@ -51,13 +51,16 @@ proptest! {
 
     #[test]
     fn a_tcp_flow_keeps_its_promises_whatever_its_ends_do(
+        is_v6: bool,
         steps in prop::collection::vec((prop::sample::select(vec![2u8, 3, 6, 6, 7]), prop::collection::vec(any::<u8>(), 8..12)), 1..150),
     ) {
-        let open = [2, 0, 2, 5, 0, 0, 0, 0, 0xff, 0xff, 6, 0, 0, 0, 0, 2, 0, 0x10, 5, 0, 0, 0, 0, 0xff, 0xff];
+        // Addresses of the script's, one of each family.
+        let to = if is_v6 { 137 } else { 5 };
+        let open = [2, 0, 2, to, 0, 0, 0, 0, 0xff, 0xff, 6, 0, 0, 0, 0, 2, 0, 0x10, to, 0, 0, 0, 0, 0xff, 0xff];
         let script = steps.into_iter().flat_map(|(op, mut bytes)| {
             if op <= 3 {
                 // One flow or the one that spoke last, flags that mean something, and numbers that are mostly right.
-                (bytes[0], bytes[2]) = (bytes[0] & 0x30, 5);
+                (bytes[0], bytes[2]) = (bytes[0] & 0x30, to);
                 bytes[1] = [0x10, 0x10, 0x18, 0x11, 2, 4, 0x14][usize::from(bytes[1] % 7)];
                 (bytes[3], bytes[4]) = (bytes[3] / 128, bytes[4] / 86);
             }

@@ -1,7 +1,7 @@
 //! A container's place on its networks: the plan for a start, ports and listeners on the data plane, connect and disconnect.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr},
     os::fd::OwnedFd,
     time::Duration,
 };
@@ -117,6 +117,7 @@ impl Daemon {
             tap,
             owner: id.to_owned(),
             ip: Some(attachment.ip),
+            ip6: None,
             mac: attachment.mac,
             mtu: attachment.mtu,
             host_loopback: host_loopback || container.record.spec.network.host_loopback,
@@ -143,7 +144,7 @@ impl Daemon {
         };
         let (network, port, ip) = (target.attachment.network.clone(), target.port, target.attachment.ip);
         let plane = state.network(&network)?.plane;
-        let config = ListenerConfig { socket, protocol: listener.protocol, to: SocketAddrV4::new(ip, listener.container_port) };
+        let config = ListenerConfig { socket, protocol: listener.protocol, to: (ip, listener.container_port).into() };
         let listening = self.plane.listen(plane, port, config)?;
         state.by_id_mut(id)?.listeners.push(Listening { listener, network, port, id: listening });
         Ok(())

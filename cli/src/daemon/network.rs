@@ -126,6 +126,7 @@ impl NetworkRecord {
         NetworkConfig {
             subnet: self.subnet,
             gateway: self.gateway,
+            ipv6: None,
             mac: Mac::from_ipv4(self.gateway.unwrap_or_else(|| self.subnet.network())),
             mtu: self.mtu,
             internal: self.internal,

@@ -1,13 +1,13 @@
 //! What the data plane is told, and what it tells: the words between it and the daemon.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     time::Duration,
 };
 
 use ipnet::Ipv4Net;
-use netloom_switch::{Mac, PinError, PortCounts, PortId};
+use netloom_switch::{Mac, PinError, PortCounts, PortId, gateway::GatewayIpv6};
 use serde::Serialize;
 
 use crate::spec::Protocol;
@@ -26,6 +26,8 @@ pub struct NetworkConfig {
     pub subnet: Ipv4Net,
     /// `None`: nobody answers at port 0.
     pub gateway: Option<Ipv4Addr>,
+    /// The gateway's IPv6 side, where the network has IPv6 and a gateway.
+    pub ipv6: Option<GatewayIpv6>,
     /// The gateway's; 02:42 and its address.
     pub mac: Mac,
     pub mtu: u16,
@@ -47,6 +49,7 @@ pub struct PortConfig {
     pub owner: String,
     /// The addresses and the MAC that the IPAM gave it.
     pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
     pub mac: Mac,
     pub mtu: u16,
     pub host_loopback: bool,
@@ -61,7 +64,7 @@ pub struct ListenerConfig {
     /// A listening TCP socket or a bound UDP socket, non-blocking.
     pub socket: OwnedFd,
     pub protocol: Protocol,
-    pub to: SocketAddrV4,
+    pub to: SocketAddr,
 }
 
 /// Names of one network: `name → addresses`, lower case, without a final dot.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -46,6 +46,7 @@ pub(super) struct Seat {
     pub(super) worker: usize,
     pub(super) owner: String,
     pub(super) ip: Option<Ipv4Addr>,
+    pub(super) ip6: Option<Ipv6Addr>,
     pub(super) mac: Mac,
     pub(super) mtu: u16,
     pub(super) host_loopback: bool,
@@ -66,9 +67,17 @@ impl NetworkConfig {
             reserved_macs: if self.reserved_macs_transparent { ReservedMacs::Transparent } else { ReservedMacs::Strict },
             mtu: self.mtu,
             gateway: self.gateway.map(|_| self.mac),
-            gateway_ips: self.gateway.into_iter().map(IpAddr::V4).collect(),
+            gateway_ips: self.gateway_ips(),
             ..Settings::default()
         }
+    }
+}
+
+impl NetworkConfig {
+    /// Every address of the gateway.
+    fn gateway_ips(&self) -> Vec<IpAddr> {
+        let ipv6 = self.ipv6.into_iter().flat_map(|ipv6| [ipv6.ip, self.mac.link_local()]);
+        self.gateway.into_iter().map(IpAddr::V4).chain(ipv6.map(IpAddr::V6)).collect()
     }
 }
 
@@ -80,8 +89,13 @@ impl Site {
 
 impl Seat {
     pub(super) fn settings(&self) -> PortSettings {
-        let ips = self.ip.into_iter().map(IpAddr::V4).collect();
-        PortSettings { mtu: self.mtu, isolated: self.options.isolated, mac: Some(self.mac), ips }
+        PortSettings { mtu: self.mtu, isolated: self.options.isolated, mac: Some(self.mac), ips: self.ips().collect() }
+    }
+
+    /// Every address that is this port's alone: what the IPAM gave it, and the link-local one of its MAC.
+    fn ips(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ip6.into_iter().chain([self.mac.link_local()]);
+        self.ip.into_iter().map(IpAddr::V4).chain(ipv6.map(IpAddr::V6))
     }
 }
 
@@ -135,6 +149,7 @@ impl State {
             mac: site.config.mac,
             ip: site.config.gateway,
             subnet: site.config.subnet,
+            ipv6: site.config.ipv6,
             mtu: seat.mtu,
             internal: site.config.internal,
             host_loopback: site.config.host_loopback || seat.host_loopback,
@@ -183,7 +198,7 @@ impl Fabric {
         let port = shared.switch.lowest_free_port().ok_or(FabricError::Full)?;
         let key = PortKey { network, port };
         let seed = getrandom::u64().map_err(|error| FabricError::Io { what: "draw a random number", source: error.into() })?;
-        let gateway = (state.view(site, &seat, &mut Merged::new()), seat.ip.map(|ip| (ip, seat.mac)), seed);
+        let gateway = (state.view(site, &seat, &mut Merged::new()), seat.ips().map(|ip| (ip, seat.mac)).collect(), seed);
         seat.worker = state.idlest();
         let owner = Arc::clone(&self.worker(seat.worker)?.inbox);
         // The control plane's lock is held: nobody else takes the number meanwhile.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -28,7 +28,7 @@ pub(super) enum Listener {
     /// Its socket is one of the gateway's.
     Udp {
         socket: SocketId,
-        to: SocketAddrV4,
+        to: SocketAddr,
     },
 }
 
@@ -36,7 +36,7 @@ pub(super) enum Listener {
 #[derive(Debug)]
 pub(super) struct Acceptor {
     socket: TcpListener,
-    pub(super) to: SocketAddrV4,
+    pub(super) to: SocketAddr,
     /// `None` while the port is between two workers.
     token: Option<Token>,
     /// It is on the worker's ready list.
@@ -55,7 +55,7 @@ pub(super) enum Accepted {
 }
 
 impl Acceptor {
-    pub(super) fn new(socket: OwnedFd, to: SocketAddrV4) -> io::Result<Self> {
+    pub(super) fn new(socket: OwnedFd, to: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::from(socket);
         socket.set_nonblocking(true)?;
         Ok(Self { socket, to, token: None, queued: false, rests_until: None })
@@ -134,7 +134,7 @@ impl Listeners {
     }
 
     /// The sockets of UDP publications and where they lead.
-    pub(super) fn datagrams(&mut self) -> impl Iterator<Item = (&mut SocketId, SocketAddrV4)> {
+    pub(super) fn datagrams(&mut self) -> impl Iterator<Item = (&mut SocketId, SocketAddr)> {
         self.0.values_mut().filter_map(|listener| match listener {
             Listener::Udp { socket, to } => Some((socket, *to)),
             Listener::Tcp(_) => None,

@@ -167,9 +167,9 @@ impl Fabric {
 
     /// Attaches a port; frames flow once this returns.
     pub fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId, FabricError> {
-        let PortConfig { tap, owner, ip, mac, mtu, host_loopback, asks, options } = port;
+        let PortConfig { tap, owner, ip, ip6, mac, mtu, host_loopback, asks, options } = port;
         let asks = asks.into_iter().collect();
-        let seat = Seat { worker: 0, owner, ip, mac, mtu, host_loopback, asks, options, listeners: BTreeSet::new() };
+        let seat = Seat { worker: 0, owner, ip, ip6, mac, mtu, host_loopback, asks, options, listeners: BTreeSet::new() };
         self.seat(network, seat, Arc::new(TapPort::new(tap)))
     }
 

@@ -212,7 +212,7 @@ fn receive_at(udp: &UdpSocket, into: &mut [u8]) -> io::Result<Datagram> {
 
 fn address(peer: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = peer.as_sockaddr_in().map(|peer| SocketAddr::from((peer.ip(), peer.port())));
-    v4.or_else(|| peer.as_sockaddr_in6().map(|peer| sockets::canonical(SocketAddr::from((peer.ip(), peer.port())))))
+    v4.or_else(|| peer.as_sockaddr_in6().map(|peer| sockets::canonical(SocketAddr::V6((*peer).into()))))
 }
 
 /// The oldest ICMP error in the socket's queue, and the destination of the datagram that caused it (ip(7), IP_RECVERR).

@@ -7,7 +7,7 @@
 //!     └─ retire: flows are reset, sockets closed
 //! ```
 
-use std::{net::Ipv4Addr, ops::ControlFlow, sync::Arc};
+use std::{net::IpAddr, ops::ControlFlow, sync::Arc};
 
 use netloom_switch::{
     Frame, Mac, PortCounters, PortId, Time, Verdict,
@@ -68,7 +68,7 @@ pub(super) struct Port {
     gateway: Gateway,
     /// What the gateway was told, to tell its successor.
     view: View,
-    neighbour: Option<(Ipv4Addr, Mac)>,
+    neighbours: Vec<(IpAddr, Mac)>,
     sockets: Sockets,
     listeners: Listeners,
     /// `None` between two workers, and when there will be no more frames.
@@ -80,22 +80,22 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// `neighbour` is what the IPAM gave the container.
+    /// `neighbours` is what the IPAM gave the container.
     pub(super) fn new(
         key: PortKey,
         network: Arc<Network>,
         counters: Arc<PortCounters>,
         io: Arc<dyn PortIo>,
-        (view, neighbour, seed): (View, Option<(Ipv4Addr, Mac)>, u64),
+        (view, neighbours, seed): (View, Vec<(IpAddr, Mac)>, u64),
     ) -> Self {
         Self {
             key,
             network,
             counters,
             io,
-            gateway: new_gateway(&view, neighbour, seed),
+            gateway: new_gateway(&view, &neighbours, seed),
             view,
-            neighbour,
+            neighbours,
             sockets: Sockets::default(),
             listeners: Listeners::default(),
             frames: None,
@@ -134,7 +134,7 @@ impl Port {
 
     /// Starts anew after a panic while the port was served: its flows are lost, its publications are not.
     pub(super) fn revive(&mut self, seed: u64, at: &mut Place<'_>) -> nix::Result<()> {
-        self.gateway = new_gateway(&self.view, self.neighbour, seed);
+        self.gateway = new_gateway(&self.view, &self.neighbours, seed);
         let mut published = Vec::new();
         for (socket, to) in self.listeners.datagrams() {
             if let Some(open) = self.sockets.take(*socket, at.sources) {
@@ -310,10 +310,10 @@ impl Port {
     }
 }
 
-fn new_gateway(view: &View, neighbour: Option<(Ipv4Addr, Mac)>, seed: u64) -> Gateway {
+fn new_gateway(view: &View, neighbours: &[(IpAddr, Mac)], seed: u64) -> Gateway {
     let mut gateway = Gateway::new(view.clone(), seed);
-    if let Some((ip, mac)) = neighbour {
-        gateway.set_neighbour(ip, mac);
+    for (ip, mac) in neighbours {
+        gateway.set_neighbour(*ip, *mac);
     }
     gateway
 }

@@ -180,9 +180,13 @@ pub(super) fn accepted(stream: TcpStream) -> io::Result<HostSocket> {
     Ok(HostSocket::Tcp(stream))
 }
 
-/// An address without the disguise that a socket of both families gives an IPv4 one.
+/// An address without the disguise that a socket of both families gives an IPv4 one. A link-local address keeps the interface
+/// that it is on the link of, without which nothing can be sent there.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(_) => address,
+    }
 }
 
 /// Makes the next close(2) send a RST.

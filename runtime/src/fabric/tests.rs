@@ -24,6 +24,7 @@ fn settings() -> NetworkConfig {
     NetworkConfig {
         subnet: "10.0.0.0/24".parse().unwrap(),
         gateway: Some([10, 0, 0, 1].into()),
+        ipv6: None,
         mac: Mac::from_ipv4([10, 0, 0, 1].into()),
         mtu: 1500,
         internal: false,
@@ -52,13 +53,13 @@ fn attach(fabric: &Fabric, network: NetworkId, host: u8) -> Container {
     let ip = std::net::Ipv4Addr::from([10, 0, 0, host]);
     let mac = Mac::from_ipv4(ip);
     let (owner, options) = (format!("c{host}"), PortOptions::default());
-    let config = PortConfig { tap, owner, ip: Some(ip), mac, mtu: 1500, host_loopback: false, asks: vec![network], options };
+    let config = PortConfig { tap, owner, ip: Some(ip), ip6: None, mac, mtu: 1500, host_loopback: false, asks: vec![network], options };
     Container { wire, port: fabric.attach(network, config).unwrap(), mac }
 }
 
 fn seat(mac: Mac) -> Seat {
     let (owner, asks, options, listeners) = Default::default();
-    Seat { worker: 0, owner, ip: None, mac, mtu: 1500, host_loopback: false, asks, options, listeners }
+    Seat { worker: 0, owner, ip: None, ip6: None, mac, mtu: 1500, host_loopback: false, asks, options, listeners }
 }
 
 fn frame(to: Mac, from: Mac, text: &str) -> Vec<u8> {

@@ -119,6 +119,7 @@ impl Lab {
             tap,
             owner: format!("c{number}"),
             ip: Some(ip),
+            ip6: None,
             mac,
             mtu: 1500,
             host_loopback: false,
@@ -139,6 +140,7 @@ pub(crate) fn settings() -> NetworkConfig {
     NetworkConfig {
         subnet: "10.0.0.0/24".parse().unwrap(),
         gateway: Some(GATEWAY),
+        ipv6: None,
         mac: Mac::from_ipv4(GATEWAY),
         mtu: 1500,
         internal: false,

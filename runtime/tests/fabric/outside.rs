@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
 };
 
@@ -26,7 +26,7 @@ fn server() -> (TcpListener, SocketAddr) {
 /// Publishes a container's port on the host's address; where it listens.
 fn publish(lab: &Lab, container: &Container, port: u16) -> (ListenerId, SocketAddr) {
     let (listener, address) = server();
-    let to = SocketAddrV4::new(container.ip, port);
+    let to = SocketAddr::from((container.ip, port));
     let config = ListenerConfig { socket: listener.into(), protocol: Protocol::Tcp, to };
     (lab.fabric.listen(lab.network, container.port, config).unwrap(), address)
 }
@@ -226,7 +226,7 @@ fn a_published_datagram_is_answered_from_where_it_was_sent_to() {
         let server = a.namespace.run(move || UdpSocket::bind((ip, 53)).unwrap());
         let listener = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         let address = SocketAddr::from((OUTSIDE, listener.local_addr().unwrap().port()));
-        let config = ListenerConfig { socket: listener.into(), protocol: Protocol::Udp, to: SocketAddrV4::new(a.ip, 53) };
+        let config = ListenerConfig { socket: listener.into(), protocol: Protocol::Udp, to: (a.ip, 53).into() };
         let id = lab.fabric.listen(lab.network, a.port, config).unwrap();
         let client = UdpSocket::bind((OUTSIDE, 0)).unwrap();
         for socket in [&server, &client] {

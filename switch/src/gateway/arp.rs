@@ -7,7 +7,7 @@ use pnet_packet::{
 
 use super::{
     Core, Outside,
-    build::{ETHERTYPE_ARP, Link},
+    build::{Link, ethertype},
 };
 use crate::{DropReason, Frame, Mac, frame::ETHERNET_HEADER};
 
@@ -25,13 +25,13 @@ pub(super) fn frame(core: &mut Core, mac: Mac, frame: &Frame<'_>, outside: &mut 
     // What the packet says of its sender must agree with the frame it came in: nobody speaks for another here.
     let honest = request.get_sender_hw_addr() == mac.0;
     if honest && config.subnet.contains(&asker) && asker != own {
-        core.neighbours.learn(asker, mac);
+        core.neighbours.learn(asker.into(), mac);
     }
     if request.get_operation() != ArpOperations::Request || request.get_target_proto_addr() != own {
         return Ok(());
     }
     let link = Link { from: config.mac, to: mac };
-    core.builder.send_ethernet(outside, link, ETHERTYPE_ARP, ArpPacket::minimum_packet_size(), |bytes| {
+    core.builder.send_ethernet(outside, link, ethertype::ARP, ArpPacket::minimum_packet_size(), |bytes| {
         let Some(mut reply) = MutableArpPacket::new(bytes) else { return };
         reply.set_hardware_type(ArpHardwareTypes::Ethernet);
         reply.set_protocol_type(EtherTypes::Ipv4);

@@ -1,12 +1,12 @@
 //! What a gateway is told: its network's settings, its port's view of the world, and its bounds.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::{Mac, names::Names};
 
@@ -17,6 +17,8 @@ pub struct GatewayConfig {
     /// `None`: nobody answers at port 0.
     pub ip: Option<Ipv4Addr>,
     pub subnet: Ipv4Net,
+    /// `None`: the network has no IPv6.
+    pub ipv6: Option<GatewayIpv6>,
     /// The network's IP MTU: no packet towards a container is longer, superframes aside.
     pub mtu: u16,
     /// Nothing goes out, names least of all.
@@ -24,6 +26,33 @@ pub struct GatewayConfig {
     /// The host's loopback services may be reached; the gateway's own address then leads to 127.0.0.1.
     pub host_loopback: bool,
     pub limits: Limits,
+}
+
+/// The IPv6 side of a gateway. It also has the link-local address of its MAC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatewayIpv6 {
+    pub ip: Ipv6Addr,
+    pub subnet: Ipv6Net,
+}
+
+impl GatewayConfig {
+    /// Whether this is an address of the gateway.
+    pub(super) fn is_own(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.ip == Some(v4),
+            IpAddr::V6(v6) => self.ipv6.is_some_and(|ipv6| v6 == ipv6.ip || v6 == self.mac.link_local()),
+        }
+    }
+
+    /// The address under which the gateway speaks to `peer`: of the same family and the same scope.
+    pub(super) fn own_towards(&self, peer: IpAddr) -> Option<IpAddr> {
+        match peer {
+            IpAddr::V4(_) => self.ip.map(IpAddr::V4),
+            IpAddr::V6(v6) => {
+                self.ipv6.map(|ipv6| if v6.is_unicast_link_local() { self.mac.link_local() } else { ipv6.ip }).map(IpAddr::V6)
+            }
+        }
+    }
 }
 
 /// Everything a gateway knows that can change while it runs; swapped whole.

@@ -1,30 +1,30 @@
-//! ICMP echo outward: a mapping for each identifier that the container pings with, whoever it pings (RFC 5508: endpoint-independent
+//! Echo of ICMP and ICMPv6 outward: a mapping for each identifier that the container pings with, whoever it pings (RFC 5508: endpoint-independent
 //! mapping, REQ-1). One mapping is one host socket, whose identifier is the host's own; what answers it, or reports an error about
 //! it, comes in under the container's.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
 use super::{
     Core, Direction, EchoError, Flow, Outside, OutsideError, Readiness, SocketId,
     build::{HOP_LIMIT, Ip, Link},
     icmp,
-    packet::{self, Packet},
+    packet::Packet,
     policy,
     sockets::Owner,
-    udp::{BUDGET, ERRORS},
+    udp::{BUDGET, ERRORS, unspecified},
 };
 use crate::{DropReason, Mac, Time};
 
-/// Type, code, checksum, identifier and sequence number (RFC 792).
+/// Type, code, checksum, identifier and sequence number (RFC 792, and RFC 4443, 4.1).
 pub(super) const HEADER: usize = 8;
 
 /// The container's address and the identifier it pings with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct EchoKey {
-    pub(super) inside: Ipv4Addr,
+    pub(super) inside: IpAddr,
     pub(super) id: u16,
 }
 
@@ -54,8 +54,9 @@ impl EchoTable {
         if !icmp::is_sound(packet) {
             return Err(DropReason::GatewayChecksum);
         }
-        let Some((&[icmp::ECHO_REQUEST, 0, _, _, id0, id1, sequence0, sequence1], payload)) = packet.payload.split_first_chunk::<HEADER>()
-        else {
+        let message = packet.payload.split_first_chunk::<HEADER>();
+        let request = message.filter(|([kind, code, ..], _)| (*kind, *code) == (icmp::Types::of(packet.source).request, 0));
+        let Some((&[_, _, _, _, id0, id1, sequence0, sequence1], payload)) = request else {
             icmp::error(core, now, packet, icmp::Error::Prohibited, outside);
             return Err(DropReason::GatewayUnsupported);
         };
@@ -135,9 +136,10 @@ impl EchoTable {
                     };
                     // A router takes one; a reply that had only one left would have ended here.
                     let hop_limit = reply.ttl.map_or(HOP_LIMIT, |ttl| ttl.saturating_sub(1).max(1));
-                    let ip = Ip { hop_limit, ..Ip::whole(source, key.inside, packet::ICMP) };
-                    let (link, id) = (Link { from: core.view.config.mac, to: container }, core.random.next_u16());
-                    let header = icmp::echo_header(icmp::ECHO_REPLY, key.id, reply.sequence);
+                    let types = icmp::Types::of(key.inside);
+                    let ip = Ip { hop_limit, ..Ip::whole(source, key.inside, types.protocol) };
+                    let (link, id) = (Link { from: core.view.config.mac, to: container }, core.random.next_u32());
+                    let header = icmp::echo_header(types.reply, key.id, reply.sequence);
                     core.builder.send_echo(outside, link, ip, (header, reply.len), (id, core.view.config.mtu));
                 }
                 Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
@@ -158,7 +160,7 @@ impl EchoTable {
         for _ in 0..ERRORS {
             let Some(EchoError { to, sequence, error, report }) = outside.echo_error(mapping.socket) else { return };
             let Some(peer) = policy::apparent(&core.view, to) else { continue };
-            let Some(what) = icmp::Relayed::of(&core.view, error, report) else { continue };
+            let Some(what) = icmp::Relayed::of(&core.view, key.inside, error, report) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
             icmp::error_about_echo(core, now, link, (key, peer, sequence), what, outside);
         }
@@ -184,8 +186,8 @@ impl EchoTable {
     pub(super) fn flows(&self, now: Time) -> impl Iterator<Item = Flow> + '_ {
         self.0.iter().map(move |(key, mapping)| Flow {
             protocol: "icmp",
-            inside: SocketAddrV4::new(key.inside, key.id).into(),
-            outside: SocketAddr::from(([0, 0, 0, 0], 0)),
+            inside: SocketAddr::new(key.inside, key.id),
+            outside: SocketAddr::new(unspecified(key.inside), 0),
             direction: Direction::Out,
             state: "mapped",
             idle: now.since(mapping.active),

@@ -1,30 +1,44 @@
-//! ICMP (RFC 792): ping to the gateway, and the errors by which a container learns why something did not go out.
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443): ping to the gateway, and the errors by which a container learns why something did not go
+//! out.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
-
-use pnet_packet::{icmp::IcmpPacket, ip::IpNextHeaderProtocol, ipv4::MutableIpv4Packet};
+use std::net::{IpAddr, SocketAddr};
 
 use super::{
     Core, Outside, OutsideError, Report, View,
-    build::{IPV4_HEADER, Ip, Link, UDP_HEADER},
+    build::{IPV4_HEADER, IPV6_HEADER, Ip, Link, UDP_HEADER, write_header},
     echo::{self, EchoKey},
     packet::{self, Packet},
     policy,
 };
 use crate::{Checksum, DropReason, Time, checksum};
 
-pub(super) const ECHO_REPLY: u8 = 0;
-const UNREACHABLE: u8 = 3;
-pub(super) const ECHO_REQUEST: u8 = 8;
-const TIME_EXCEEDED: u8 = 11;
-const PARAMETER_PROBLEM: u8 = 12;
-/// A code of unreachable: the packet was too long for the next hop and not to be cut (RFC 1191).
-const TOO_LONG: u8 = 4;
+/// An ICMP error packet is at most this long (RFC 1812, 4.3.2.3), an ICMPv6 one as long as every link takes (RFC 4443, 2.4).
+const ERROR_MAX_V4: usize = 576;
+const ERROR_MAX_V6: usize = 1280;
+/// The ICMP header and the four bytes after it.
+const HEADER: usize = 8;
 
-/// An ICMP error packet is at most this long (RFC 1812, 4.3.2.3).
-const ERROR_MAX: usize = 576;
-/// IP header, ICMP header and the four bytes after it.
-const ERROR_HEADERS: usize = 28;
+/// The types that begin and end a ping, and those that are errors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Types {
+    pub(super) protocol: u8,
+    pub(super) request: u8,
+    pub(super) reply: u8,
+    /// A parameter problem is the last that there is.
+    errors: [u8; 4],
+    /// Type and code of the error that tells an MTU (RFC 1191, 4, and RFC 4443, 3.2).
+    too_long: (u8, u8),
+}
+
+const V4: Types = Types { protocol: packet::ICMP, request: 8, reply: 0, errors: [3, 11, 12, 12], too_long: (3, 4) };
+const V6: Types = Types { protocol: packet::ICMPV6, request: 128, reply: 129, errors: [1, 2, 3, 4], too_long: (2, 0) };
+
+impl Types {
+    /// Those that a peer of this family understands.
+    pub(super) const fn of(peer: IpAddr) -> Self {
+        if peer.is_ipv4() { V4 } else { V6 }
+    }
+}
 
 /// Why a packet did not get where it wanted to, in ICMP's words: type and code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,20 +46,25 @@ pub(super) enum Error {
     NetworkUnreachable,
     HostUnreachable,
     PortUnreachable,
-    /// Communication administratively prohibited (RFC 1812, 5.2.7.1): what a packet filter says that does not hide.
+    /// Communication administratively prohibited (RFC 1812, 5.2.7.1, and RFC 4443, 3.1): what a packet filter says that does not hide.
     Prohibited,
-    /// The time to live ran out here.
+    /// The time to live, or the hop limit, ran out here.
     TimeExceeded,
 }
 
 impl Error {
-    const fn kind_and_code(self) -> (u8, u8) {
-        match self {
-            Self::NetworkUnreachable => (UNREACHABLE, 0),
-            Self::HostUnreachable => (UNREACHABLE, 1),
-            Self::PortUnreachable => (UNREACHABLE, 3),
-            Self::Prohibited => (UNREACHABLE, 13),
-            Self::TimeExceeded => (TIME_EXCEEDED, 0),
+    const fn kind_and_code(self, family: &IpAddr) -> (u8, u8) {
+        match (self, family) {
+            (Self::NetworkUnreachable, IpAddr::V4(_)) => (3, 0),
+            (Self::HostUnreachable, IpAddr::V4(_)) => (3, 1),
+            (Self::PortUnreachable, IpAddr::V4(_)) => (3, 3),
+            (Self::Prohibited, IpAddr::V4(_)) => (3, 13),
+            (Self::TimeExceeded, IpAddr::V4(_)) => (11, 0),
+            (Self::NetworkUnreachable, IpAddr::V6(_)) => (1, 0),
+            (Self::HostUnreachable, IpAddr::V6(_)) => (1, 3),
+            (Self::PortUnreachable, IpAddr::V6(_)) => (1, 4),
+            (Self::Prohibited, IpAddr::V6(_)) => (1, 1),
+            (Self::TimeExceeded, IpAddr::V6(_)) => (3, 0),
         }
     }
 
@@ -64,7 +83,7 @@ impl Error {
 /// An error as the container hears it: who says what.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Relayed {
-    from: Ipv4Addr,
+    from: IpAddr,
     kind: u8,
     code: u8,
     mtu: u16,
@@ -72,24 +91,20 @@ pub(super) struct Relayed {
 
 impl Relayed {
     /// An error of the gateway's own.
-    fn ours(view: &View, error: Error) -> Option<Self> {
-        let (kind, code) = error.kind_and_code();
-        Some(Self { from: view.config.ip?, kind, code, mtu: 0 })
+    fn ours(view: &View, to: IpAddr, error: Error) -> Option<Self> {
+        let (kind, code) = error.kind_and_code(&to);
+        Some(Self { from: view.config.own_towards(to)?, kind, code, mtu: 0 })
     }
 
-    /// What a host socket heard. A router speaks in its own name, unless that name means something else inside; an error that is
-    /// none (RFC 1122, 3.2.2) is not passed on.
-    pub(super) fn of(view: &View, error: OutsideError, report: Option<Report>) -> Option<Self> {
-        let Some(Report { from, kind, code, mtu }) = report else { return Self::ours(view, Error::of(error)?) };
-        let from = policy::apparent(view, from).or(view.config.ip)?;
-        let mtu = if (kind, code) == (UNREACHABLE, TOO_LONG) { mtu } else { 0 };
-        matches!(kind, UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM).then_some(Self { from, kind, code, mtu })
+    /// What a host socket heard about something that `to` sent. A router speaks in its own name, unless that name means something
+    /// else inside; an error that is none (RFC 1122, 3.2.2) is not passed on.
+    pub(super) fn of(view: &View, to: IpAddr, error: OutsideError, report: Option<Report>) -> Option<Self> {
+        let Some(Report { from, kind, code, mtu }) = report else { return Self::ours(view, to, Error::of(error)?) };
+        let from = policy::apparent(view, from).filter(|from| from.is_ipv4() == to.is_ipv4()).or_else(|| view.config.own_towards(to))?;
+        let types = Types::of(to);
+        let mtu = if (kind, code) == types.too_long { mtu } else { 0 };
+        types.errors.contains(&kind).then_some(Self { from, kind, code, mtu })
     }
-}
-
-/// Whether the checksum of an ICMP message is right.
-pub(super) fn is_sound(packet: &Packet<'_>) -> bool {
-    packet.checksum == Checksum::Verified || checksum::finished(checksum::sum(packet.payload, 0)) == 0
 }
 
 /// The header of an echo message, its checksum still to come.
@@ -100,46 +115,63 @@ pub(super) const fn echo_header(kind: u8, id: u16, sequence: u16) -> [u8; echo::
 
 /// Answers a ping to the gateway.
 pub(super) fn to_gateway(core: &mut Core, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
-    let request = IcmpPacket::new(packet.payload).filter(|icmp| icmp.get_icmp_type().0 == ECHO_REQUEST);
-    if request.is_none() || packet.payload.len() < 8 {
+    let types = Types::of(packet.source);
+    if packet.payload.first() != Some(&types.request) || packet.payload.len() < HEADER {
         return Err(DropReason::GatewayUnsupported);
     }
     if !is_sound(packet) {
         return Err(DropReason::GatewayChecksum);
     }
     let link = Link { from: core.view.config.mac, to: packet.mac };
-    let ip = Ip::whole(packet.destination, packet.source, packet::ICMP);
-    core.builder.send_ipv4(outside, link, ip, packet.payload.len(), |bytes| {
+    let ip = Ip::whole(packet.destination, packet.source, packet.protocol);
+    core.builder.send_ip(outside, link, ip, packet.payload.len(), |bytes| {
         bytes.copy_from_slice(packet.payload);
-        finish(bytes, ECHO_REPLY, 0);
+        finish(bytes, ip, (types.reply, 0));
     });
     Ok(())
 }
 
-/// Tells the sender of `packet` what went wrong, unless the packet is itself an ICMP error (RFC 1122, 3.2.2) or too many errors
-/// were sent this second.
+/// Whether the checksum of an ICMP packet is right.
+pub(super) fn is_sound(packet: &Packet<'_>) -> bool {
+    if packet.checksum == Checksum::Verified {
+        return true;
+    }
+    let Ok(length) = u16::try_from(packet.payload.len()) else { return false };
+    let pseudo = pseudo(Ip::whole(packet.source, packet.destination, packet.protocol), length);
+    checksum::finished(checksum::sum(packet.payload, pseudo)) == 0
+}
+
+/// Tells the sender of `packet` what went wrong, unless the packet is itself an ICMP error (RFC 1122, 3.2.2, and RFC 4443, 2.4) or
+/// too many errors were sent this second.
 pub(super) fn error(core: &mut Core, now: Time, packet: &Packet<'_>, error: Error, outside: &mut impl Outside) {
-    let is_request = packet.payload.first().is_some_and(|kind| matches!(*kind, ECHO_REPLY | ECHO_REQUEST | 13..=18));
-    if packet.protocol == packet::ICMP && !is_request {
+    let kind = packet.payload.first().copied();
+    let is_request = match packet.source {
+        IpAddr::V4(_) => kind.is_some_and(|kind| matches!(kind, 0 | 8 | 13..=18)),
+        IpAddr::V6(_) => kind.is_some_and(|kind| kind & 0x80 != 0),
+    };
+    if packet.is_icmp() && !is_request {
         return;
     }
     let link = Link { from: core.view.config.mac, to: packet.mac };
-    let Some(error) = Relayed::ours(&core.view, error) else { return };
-    error_quoting(core, now, link, packet.source, packet.quote(ERROR_MAX - ERROR_HEADERS), error, outside);
+    let most = if packet.source.is_ipv4() { ERROR_MAX_V4 - IPV4_HEADER - HEADER } else { ERROR_MAX_V6 - IPV6_HEADER - HEADER };
+    let Some(error) = Relayed::ours(&core.view, packet.source, error) else { return };
+    error_quoting(core, now, link, packet.source, packet.quote(most), error, outside);
 }
 
 /// The error for a packet of which only `quoted` is left: its IP header and at least eight bytes more.
-fn error_quoting(core: &mut Core, now: Time, link: Link, to: Ipv4Addr, quoted: &[u8], error: Relayed, outside: &mut impl Outside) {
+fn error_quoting(core: &mut Core, now: Time, link: Link, to: IpAddr, quoted: &[u8], error: Relayed, outside: &mut impl Outside) {
     if !core.errors.allow(now, core.view.config.limits.icmp_errors) {
         return;
     }
     let Relayed { from, kind, code, mtu } = error;
-    core.builder.send_ipv4(outside, link, Ip::whole(from, to, packet::ICMP), 8 + quoted.len(), |bytes| {
-        if let Some(([.., mtu0, mtu1], quote)) = bytes.split_first_chunk_mut::<8>() {
+    let ip = Ip::whole(from, to, Types::of(to).protocol);
+    core.builder.send_ip(outside, link, ip, HEADER + quoted.len(), |bytes| {
+        // The MTU of ICMPv6 has the two bytes before these, too; no packet is so long that it needs them.
+        if let Some(([.., mtu0, mtu1], quote)) = bytes.split_first_chunk_mut::<HEADER>() {
             [*mtu0, *mtu1] = mtu.to_be_bytes();
             quote.copy_from_slice(quoted);
         }
-        finish(bytes, kind, code);
+        finish(bytes, ip, (kind, code));
     });
 }
 
@@ -148,14 +180,14 @@ pub(super) fn error_about_datagram(
     core: &mut Core,
     now: Time,
     link: Link,
-    (inside, peer): (SocketAddrV4, SocketAddrV4),
+    (inside, peer): (SocketAddr, SocketAddr),
     error: Error,
     outside: &mut impl Outside,
 ) {
-    let Some(error) = Relayed::ours(&core.view, error) else { return };
+    let Some(error) = Relayed::ours(&core.view, inside.ip(), error) else { return };
     let ([a, b], [c, d]) = (inside.port().to_be_bytes(), peer.port().to_be_bytes());
-    let quoted = made_up(packet::UDP, *inside.ip(), *peer.ip(), [a, b, c, d, 0, UDP_HEADER as u8, 0, 0]);
-    error_quoting(core, now, link, *inside.ip(), &quoted, error, outside);
+    let ip = Ip::whole(inside.ip(), peer.ip(), packet::UDP);
+    error_about(core, now, link, (ip, [a, b, c, d, 0, UDP_HEADER as u8, 0, 0]), error, outside);
 }
 
 /// The error for an echo request that is no longer there.
@@ -163,43 +195,40 @@ pub(super) fn error_about_echo(
     core: &mut Core,
     now: Time,
     link: Link,
-    (key, peer, sequence): (EchoKey, Ipv4Addr, u16),
+    (key, peer, sequence): (EchoKey, IpAddr, u16),
     error: Relayed,
     outside: &mut impl Outside,
 ) {
-    let quoted = made_up(packet::ICMP, key.inside, peer, echo_header(ECHO_REQUEST, key.id, sequence));
-    error_quoting(core, now, link, key.inside, &quoted, error, outside);
+    let types = Types::of(key.inside);
+    let ip = Ip::whole(key.inside, peer, types.protocol);
+    error_about(core, now, link, (ip, echo_header(types.request, key.id, sequence)), error, outside);
 }
 
-/// A packet whose payload is one header.
-fn made_up(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, header: [u8; 8]) -> [u8; IPV4_HEADER + 8] {
-    let mut bytes = [0; IPV4_HEADER + 8];
-    if let Some(mut ip) = MutableIpv4Packet::new(&mut bytes) {
-        ip.set_version(4);
-        ip.set_header_length(5);
-        ip.set_total_length((IPV4_HEADER + header.len()) as u16);
-        ip.set_ttl(64);
-        ip.set_next_level_protocol(IpNextHeaderProtocol(protocol));
-        ip.set_source(source);
-        ip.set_destination(destination);
-        let sum = checksum::finished(checksum::sum(pnet_packet::Packet::packet(&ip).get(..IPV4_HEADER).unwrap_or_default(), 0));
-        ip.set_checksum(sum);
-    }
-    if let Some(payload) = bytes.last_chunk_mut() {
-        *payload = header;
-    }
-    bytes
+/// The error for a packet of which the first eight bytes of payload are known.
+fn error_about(core: &mut Core, now: Time, link: Link, (ip, payload): (Ip, [u8; 8]), error: Relayed, outside: &mut impl Outside) {
+    let mut quoted = [0; IPV6_HEADER + 8];
+    let header = if ip.source.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
+    let Some(quoted) = quoted.get_mut(..header + payload.len()) else { return };
+    let (Some(_), Some(place)) = (write_header(quoted, ip, payload.len()), quoted.last_chunk_mut()) else { return };
+    *place = payload;
+    error_quoting(core, now, link, ip.source, quoted, error, outside);
 }
 
 /// Writes type, code and checksum.
-pub(super) fn finish(bytes: &mut [u8], kind: u8, code: u8) {
+pub(super) fn finish(bytes: &mut [u8], ip: Ip, (kind, code): (u8, u8)) {
     if let Some(first) = bytes.first_chunk_mut() {
         *first = [kind, code, 0, 0];
     }
-    let sum = checksum::finished(checksum::sum(bytes, 0)).to_be_bytes();
+    let length = u16::try_from(bytes.len()).unwrap_or(0);
+    let sum = checksum::finished(checksum::sum(bytes, pseudo(ip, length))).to_be_bytes();
     if let Some(field) = bytes.get_mut(2..4) {
         field.copy_from_slice(&sum);
     }
+}
+
+/// What the checksum covers beside the message: of ICMPv6 the pseudo-header (RFC 4443, 2.3).
+fn pseudo(ip: Ip, length: u16) -> u32 {
+    if ip.source.is_ipv4() { 0 } else { checksum::pseudo(ip.source, ip.destination, packet::ICMPV6, length) }
 }
 
 /// At most so many in any second that starts when the last one ended.

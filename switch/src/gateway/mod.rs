@@ -1,7 +1,7 @@
 //! The gateway of a network as one port sees it: what answers at port 0, and the way out.
 //!
 //! ```text
-//!   container ── frames ──▶ frame() ─┬─ arp            answers for its own address
+//!   container ── frames ──▶ frame() ─┬─ arp, ndp       answers for its own addresses; router advertisements
 //!                                    ├─ icmp           ping of the gateway; errors for what cannot go out
 //!                                    ├─ dns            names of the networks; the rest to the host's resolvers
 //!                                    ├─ tcp  ─┐
@@ -19,7 +19,9 @@ mod build;
 mod config;
 mod dns;
 mod echo;
+mod extensions;
 mod icmp;
+mod ndp;
 mod neighbours;
 mod outside;
 mod packet;
@@ -35,9 +37,9 @@ pub mod testkit;
 mod tests;
 mod udp;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-pub use config::{Direction, Flow, GatewayConfig, Limits, View};
+pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
 pub use outside::{Datagram, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
 
 use self::{
@@ -45,6 +47,7 @@ use self::{
     dns::Dns,
     echo::EchoTable,
     icmp::RateLimit,
+    ndp::Advertiser,
     neighbours::Neighbours,
     packet::Packet,
     policy::Destination,
@@ -55,7 +58,7 @@ use self::{
     tcp::TcpTable,
     udp::{Outgoing, UdpTable},
 };
-use crate::{DropReason, Frame, Mac, Time};
+use crate::{DropReason, Frame, Mac, Time, parse::ethertype};
 
 /// What every part of a gateway works with.
 #[derive(Debug)]
@@ -77,6 +80,7 @@ pub struct Gateway {
     echo: EchoTable,
     publications: Publications,
     dns: Dns,
+    advertiser: Advertiser,
     /// Sockets whose time has come, while they are looked at.
     due: Vec<SocketId>,
 }
@@ -99,6 +103,7 @@ impl Gateway {
             echo: EchoTable::default(),
             publications: Publications::default(),
             dns: Dns::default(),
+            advertiser: Advertiser::default(),
             due: Vec::new(),
         }
     }
@@ -115,26 +120,39 @@ impl Gateway {
         let Some((header, _)) = frame.bytes.split_first_chunk::<14>() else { return Err(malformed) };
         let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *header;
         let (to, from) = (Mac([d0, d1, d2, d3, d4, d5]), Mac([s0, s1, s2, s3, s4, s5]));
-        let for_us = to == self.core.view.config.mac;
-        if self.core.view.config.ip.is_none() || !(for_us || to.is_group()) {
+        let config = &self.core.view.config;
+        let for_us = to == config.mac;
+        if !(for_us || to.is_group()) {
             return Ok(());
         }
-        if from.is_group() || from.is_zero() {
-            return Err(malformed);
-        }
+        let (ipv4, ipv6) = (config.ip.is_some(), config.ipv6.is_some());
         match u16::from_be_bytes([t0, t1]) {
-            build::ETHERTYPE_ARP => arp::frame(&mut self.core, from, frame, outside),
+            _ if !ipv4 && !ipv6 => Ok(()),
+            _ if from.is_group() || from.is_zero() => Err(malformed),
+            ethertype::ARP => arp::frame(&mut self.core, from, frame, outside),
+            ethertype::IPV6 if ipv6 => self.ipv6(now, for_us, from, frame, outside),
             // A broadcast or multicast packet is for the hosts of the link (RFC 1122, 3.3.6).
             _ if !for_us => Ok(()),
-            build::ETHERTYPE_IPV4 => self.ipv4(now, &Packet::parse(from, frame)?, outside),
+            ethertype::IPV4 if ipv4 => self.packet(now, &Packet::parse(from, frame)?, outside),
             _ => Err(DropReason::GatewayUnsupported),
         }
     }
 
-    fn ipv4(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
-        let config = &self.core.view.config;
-        let Some(own) = config.ip else { return Ok(()) };
-        if !packet.source_is_valid(config.subnet, own) {
+    /// A packet of IPv6: of those to a group, neighbour discovery alone is our business.
+    fn ipv6(&mut self, now: Time, for_us: bool, from: Mac, frame: &Frame<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        let packet = match Packet::parse(from, frame) {
+            Err(_) if !for_us => return Ok(()),
+            packet => packet?,
+        };
+        self.advertiser.heard(&mut self.core, now, from);
+        if ndp::is_discovery(&packet) {
+            return ndp::packet(&mut self.core, &packet, outside);
+        }
+        if for_us { self.packet(now, &packet, outside) } else { Ok(()) }
+    }
+
+    fn packet(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        if !packet.source_is_valid(&self.core.view.config) {
             return Err(DropReason::SpoofedSource);
         }
         self.core.neighbours.learn(packet.source, packet.mac);
@@ -151,9 +169,9 @@ impl Gateway {
         if let Some(result) = self.publications.reply(core, now, &outgoing, outside) {
             return result;
         }
-        let to = match policy::destination(&core.view, packet.destination_ip()) {
+        let to = match policy::destination(&core.view, packet.destination) {
             Destination::Gateway if outgoing.outside.port() == dns::PORT => return self.dns.query(core, now, &outgoing, outside),
-            Destination::Gateway => policy::gateway_port(&core.view),
+            Destination::Gateway => policy::gateway_port(&core.view, packet.destination),
             Destination::Outside(to) => Some(to),
             Destination::Subnet => return Err(DropReason::GatewayUnsupported),
             Destination::Forbidden => {
@@ -173,9 +191,9 @@ impl Gateway {
     /// ICMP, and protocols that no ordinary socket speaks: never silence, but for the answers that RFC 1122 forbids.
     fn other(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
         let core = &mut self.core;
-        let reason = match policy::destination(&core.view, packet.destination_ip()) {
-            Destination::Gateway if packet.protocol == packet::ICMP => return icmp::to_gateway(core, packet, outside),
-            Destination::Outside(to) if packet.protocol == packet::ICMP => return self.echo.send(core, now, packet, to, outside),
+        let reason = match policy::destination(&core.view, packet.destination) {
+            Destination::Gateway if packet.is_icmp() => return icmp::to_gateway(core, packet, outside),
+            Destination::Outside(to) if packet.is_icmp() => return self.echo.send(core, now, packet, to, outside),
             Destination::Subnet => return Err(DropReason::GatewayUnsupported),
             Destination::Gateway | Destination::Outside(_) => DropReason::GatewayUnsupported,
             Destination::Forbidden => DropReason::GatewayForbidden,
@@ -200,6 +218,7 @@ impl Gateway {
     /// Does what is due; call it when [`next_timer`](Self::next_timer) has come.
     pub fn timer(&mut self, now: Time, outside: &mut impl Outside) {
         let core = &mut self.core;
+        self.advertiser.timer(core, now, outside);
         // Taken out first: a socket that has more to read asks for `now` again, which is the next turn.
         self.due.extend(std::iter::from_fn(|| core.sockets.due(now)));
         for socket in self.due.drain(..) {
@@ -216,7 +235,7 @@ impl Gateway {
 
     /// When [`timer`](Self::timer) wants to be called; not in the future: in the worker's next turn.
     pub fn next_timer(&self) -> Option<Time> {
-        self.core.sockets.next_timer()
+        [self.core.sockets.next_timer(), self.advertiser.next_timer()].into_iter().flatten().min()
     }
 
     /// A number under which the runtime registers a socket of its own making, to hand it in with [`accepted`](Self::accepted) or
@@ -227,12 +246,12 @@ impl Gateway {
 
     /// Takes an accepted connection, connected and non-blocking, from `peer`, for the container's `to`. The gateway reads, writes and
     /// closes it from here on.
-    pub fn accepted(&mut self, now: Time, socket: SocketId, peer: SocketAddr, to: SocketAddrV4, outside: &mut impl Outside) {
+    pub fn accepted(&mut self, now: Time, socket: SocketId, peer: SocketAddr, to: SocketAddr, outside: &mut impl Outside) {
         self.tcp.accepted(&mut self.core, now, socket, peer, to, outside);
     }
 
     /// Takes datagrams from a bound socket to the container's `to`. The socket remains the runtime's, which closes it.
-    pub fn publish_udp(&mut self, socket: SocketId, to: SocketAddrV4) {
+    pub fn publish_udp(&mut self, socket: SocketId, to: SocketAddr) {
         self.publications.add(&mut self.core, socket, to);
     }
 
@@ -242,7 +261,7 @@ impl Gateway {
     }
 
     /// What the IPAM gave this port: where inbound connections go before the container has spoken.
-    pub fn set_neighbour(&mut self, ip: Ipv4Addr, mac: Mac) {
+    pub fn set_neighbour(&mut self, ip: IpAddr, mac: Mac) {
         self.core.neighbours.learn(ip, mac);
     }
 
@@ -260,5 +279,6 @@ impl Gateway {
         self.echo.close_all(&mut self.core, outside);
         self.publications.close_all(&mut self.core);
         self.dns.close_all(&mut self.core, outside);
+        self.advertiser = Advertiser::default();
     }
 }

@@ -1,6 +1,6 @@
-//! Which address on the link an IPv4 address of the port has: told by the IPAM, corrected by what the port itself sends.
+//! Which address on the link an IP address of the port has: told by the IPAM, corrected by what the port itself sends.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{collections::HashMap, net::IpAddr};
 
 use crate::Mac;
 
@@ -9,14 +9,14 @@ const MOST: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
-    known: HashMap<Ipv4Addr, Mac>,
+    known: HashMap<IpAddr, Mac>,
     /// What was learned last; most frames say the same again.
-    last: Option<(Ipv4Addr, Mac)>,
+    last: Option<(IpAddr, Mac)>,
 }
 
 impl Neighbours {
     /// Takes the word of the IPAM, or of a frame whose source was checked.
-    pub(super) fn learn(&mut self, ip: Ipv4Addr, mac: Mac) {
+    pub(super) fn learn(&mut self, ip: IpAddr, mac: Mac) {
         if mac.is_group() || mac.is_zero() || self.last == Some((ip, mac)) {
             return;
         }
@@ -26,7 +26,7 @@ impl Neighbours {
         }
     }
 
-    pub(super) fn mac(&self, ip: Ipv4Addr) -> Option<Mac> {
+    pub(super) fn mac(&self, ip: IpAddr) -> Option<Mac> {
         self.known.get(&ip).copied()
     }
 }

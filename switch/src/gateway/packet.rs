@@ -1,49 +1,68 @@
-//! An IPv4 packet on its way into the gateway: what a frame must be before anything in it is believed.
+//! An IP packet on its way into the gateway: what a frame must be before anything in it is believed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, Ipv6Addr},
+};
 
-use ipnet::Ipv4Net;
-use pnet_packet::{ipv4::Ipv4Packet, udp::UdpPacket};
+use pnet_packet::{ipv4::Ipv4Packet, ipv6::Ipv6Packet, udp::UdpPacket};
 
+use super::{
+    GatewayConfig,
+    build::{IPV6_HEADER, ethertype},
+    extensions,
+};
+pub(super) use crate::parse::protocol::{ICMP, ICMPV6, TCP, UDP};
 use crate::{Checksum, DropReason, Frame, Gso, Mac, Offload, checksum, frame::ETHERNET_HEADER};
 
-/// Protocol numbers (IANA).
-pub(super) const ICMP: u8 = 1;
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
-
-/// A whole, unfragmented IPv4 packet with a right header checksum.
+/// A whole, unfragmented packet whose headers are sound. Source and destination are of one family.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Packet<'a> {
     /// The sender's address on the link.
     pub(super) mac: Mac,
-    pub(super) source: Ipv4Addr,
-    pub(super) destination: Ipv4Addr,
+    pub(super) source: IpAddr,
+    pub(super) destination: IpAddr,
+    /// What the payload is: of IPv6, behind the extension headers.
     pub(super) protocol: u8,
+    /// The time to live, or the hop limit.
     pub(super) ttl: u8,
-    /// The packet from its IP header to its total length; link padding is gone.
+    /// The packet from its IP header to its length; link padding is gone.
     pub(super) bytes: &'a [u8],
-    /// What follows the IP header and its options.
+    /// What follows the IP header and its options or extension headers.
     pub(super) payload: &'a [u8],
     pub(super) gso: Option<Gso>,
     pub(super) checksum: Checksum,
 }
 
 impl<'a> Packet<'a> {
-    /// Takes the packet out of a frame whose EtherType says IPv4 (RFC 791, 3.1).
+    /// Takes the packet out of a frame whose EtherType says IPv4 or IPv6.
     pub(super) fn parse(mac: Mac, frame: &Frame<'a>) -> Result<Self, DropReason> {
-        let bytes = frame.bytes.get(ETHERNET_HEADER..).ok_or(DropReason::GatewayMalformed)?;
+        let malformed = DropReason::GatewayMalformed;
+        let (header, bytes) = frame.bytes.split_first_chunk::<ETHERNET_HEADER>().ok_or(malformed)?;
+        let version = if header.ends_with(&ethertype::IPV4.to_be_bytes()) { 4 } else { 6 };
+        if bytes.first().is_none_or(|first| first >> 4 != version) {
+            return Err(malformed);
+        }
         Self::from_bytes(mac, bytes, frame.offload)
     }
 
-    /// Takes the packet that `bytes` begin with.
+    /// Takes the packet that `bytes` begin with; its first four bits say which IP it is.
     pub(super) fn from_bytes(mac: Mac, bytes: &'a [u8], offload: Offload) -> Result<Self, DropReason> {
+        match bytes.first().map(|first| first >> 4) {
+            Some(4) => Self::from_ipv4(mac, bytes, offload),
+            Some(6) => Self::from_ipv6(mac, bytes, offload),
+            _ => Err(DropReason::GatewayMalformed),
+        }
+    }
+
+    /// RFC 791, 3.1.
+    fn from_ipv4(mac: Mac, bytes: &'a [u8], offload: Offload) -> Result<Self, DropReason> {
         let malformed = DropReason::GatewayMalformed;
         let header = Ipv4Packet::new(bytes).ok_or(malformed)?;
         let header_len = usize::from(header.get_header_length()) * 4;
         let bytes = bytes.get(..usize::from(header.get_total_length())).ok_or(malformed)?;
         let (options, payload) = bytes.split_at_checked(header_len).ok_or(malformed)?;
-        if header.get_version() != 4 || header_len < Ipv4Packet::minimum_packet_size() {
+        if header_len < Ipv4Packet::minimum_packet_size() {
             return Err(malformed);
         }
         if checksum::finished(checksum::sum(options, 0)) != 0 {
@@ -55,8 +74,8 @@ impl<'a> Packet<'a> {
         }
         Ok(Self {
             mac,
-            source: header.get_source(),
-            destination: header.get_destination(),
+            source: header.get_source().into(),
+            destination: header.get_destination().into(),
             protocol: header.get_next_level_protocol().0,
             ttl: header.get_ttl(),
             bytes,
@@ -66,32 +85,71 @@ impl<'a> Packet<'a> {
         })
     }
 
-    /// Whether the source can be a host of the port's subnet that is not the gateway.
-    pub(super) fn source_is_valid(&self, subnet: Ipv4Net, gateway: Ipv4Addr) -> bool {
-        let edge = subnet.prefix_len() < 31 && (self.source == subnet.network() || self.source == subnet.broadcast());
-        subnet.contains(&self.source) && !edge && self.source != gateway
+    /// RFC 8200, 3.
+    fn from_ipv6(mac: Mac, bytes: &'a [u8], offload: Offload) -> Result<Self, DropReason> {
+        let malformed = DropReason::GatewayMalformed;
+        let header = Ipv6Packet::new(bytes).ok_or(malformed)?;
+        let bytes = bytes.get(..IPV6_HEADER + usize::from(header.get_payload_length())).ok_or(malformed)?;
+        let (protocol, start) = extensions::skip(bytes, header.get_next_header().0)?;
+        Ok(Self {
+            mac,
+            source: header.get_source().into(),
+            destination: header.get_destination().into(),
+            protocol,
+            ttl: header.get_hop_limit(),
+            bytes,
+            payload: bytes.get(start..).ok_or(malformed)?,
+            gso: offload.gso,
+            checksum: offload.checksum,
+        })
+    }
+
+    /// Whether the source can be a host of the port's link that is not the gateway.
+    pub(super) fn source_is_valid(&self, config: &GatewayConfig) -> bool {
+        if config.is_own(self.source) {
+            return false;
+        }
+        match self.source {
+            IpAddr::V4(source) => {
+                let edge = config.subnet.prefix_len() < 31 && (source == config.subnet.network() || source == config.subnet.broadcast());
+                config.subnet.contains(&source) && !edge
+            }
+            // The prefix with nothing behind it is the routers' anycast address, which is no source (RFC 4291, 2.6.1).
+            IpAddr::V6(source) => {
+                source.is_unicast_link_local()
+                    || config.ipv6.is_some_and(|ipv6| {
+                        let anycast = ipv6.subnet.prefix_len() < 127 && source == ipv6.subnet.network();
+                        ipv6.subnet.contains(&source) && !anycast
+                    })
+            }
+        }
     }
 
     /// Whether the transport checksum is right. One that is partial was never on a wire and is taken as right; a UDP checksum of
-    /// zero is none (RFC 768).
+    /// zero is none (RFC 768), which IPv6 does not have (RFC 8200, 8.1).
     pub(super) fn transport_is_sound(&self) -> bool {
         if self.checksum != Checksum::Finished {
             return true;
         }
         if self.protocol == UDP && self.payload.get(6..8) == Some(&[0, 0]) {
-            return true;
+            return self.source.is_ipv4();
         }
         let Ok(length) = u16::try_from(self.payload.len()) else { return false };
-        let pseudo = checksum::pseudo_v4(self.source, self.destination, self.protocol, length);
+        let pseudo = checksum::pseudo(self.source, self.destination, self.protocol, length);
         checksum::finished(checksum::sum(self.payload, pseudo)) == 0
     }
 
-    pub(super) fn source_ip(&self) -> IpAddr {
-        self.source.into()
+    /// Whether this is ICMP, of its family.
+    pub(super) fn is_icmp(&self) -> bool {
+        self.protocol == if self.source.is_ipv4() { ICMP } else { ICMPV6 }
     }
 
-    pub(super) fn destination_ip(&self) -> IpAddr {
-        self.destination.into()
+    /// Both ends, if this is IPv6.
+    pub(super) fn ipv6(&self) -> Option<(Ipv6Addr, Ipv6Addr)> {
+        match (self.source, self.destination) {
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Some((source, destination)),
+            _ => None,
+        }
     }
 
     /// The first bytes of the packet as an ICMP error quotes them: all, but no more than `most`.
@@ -99,9 +157,28 @@ impl<'a> Packet<'a> {
         self.bytes.get(..most).unwrap_or(self.bytes)
     }
 
-    /// The IP header with its options.
+    /// The IP header with its options or extension headers.
     pub(super) fn header(&self) -> &'a [u8] {
         self.bytes.get(..self.bytes.len() - self.payload.len()).unwrap_or_default()
+    }
+
+    /// The packet without extension headers, which not everyone who reads on can skip. Hardly any packet has some.
+    pub(super) fn without_extensions(&self) -> Cow<'a, [u8]> {
+        if self.source.is_ipv4() || self.header().len() == IPV6_HEADER {
+            return Cow::Borrowed(self.bytes);
+        }
+        let mut bytes = [self.quote(IPV6_HEADER), self.payload].concat();
+        set_ipv6_payload(&mut bytes, self.protocol);
+        Cow::Owned(bytes)
+    }
+}
+
+/// Writes into an IPv6 header, which `bytes` begin with, what follows it and how long that is.
+pub(super) fn set_ipv6_payload(bytes: &mut [u8], protocol: u8) {
+    let length = u16::try_from(bytes.len().saturating_sub(IPV6_HEADER)).unwrap_or(0).to_be_bytes();
+    if let Some([_, _, _, _, l0, l1, next, ..]) = bytes.first_chunk_mut::<IPV6_HEADER>() {
+        [*l0, *l1] = length;
+        *next = protocol;
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! | destination | what happens |
 //! |---|---|
-//! | the gateway's address | the gateway answers; with `host_loopback` its TCP and UDP ports lead to the host's 127.0.0.1, as in slirp and docker's `host-gateway` |
-//! | another address of the subnet | dropped: such a host is reached on the link or not at all |
-//! | 0/8, multicast, 240/4, broadcast | never goes out (RFC 1122, 3.2.1.3) |
-//! | 127/8, every address of the host's `lo` | only with `host_loopback`: connect() to any of these reaches loopback services |
+//! | the gateway's addresses | the gateway answers; with `host_loopback` its TCP and UDP ports lead to the host's 127.0.0.1 or ::1, as in slirp and docker's `host-gateway` |
+//! | another address of the subnets, fe80::/10 | dropped: such a host is reached on the link or not at all |
+//! | 0/8, multicast, 240/4, broadcast, ::, ff00::/8 | never goes out (RFC 1122, 3.2.1.3, and RFC 4291, 2.5.2) |
+//! | ::ffff:0:0/96 | never goes out: on a wire such an address means nothing, to connect() it is the IPv4 address in it |
+//! | 127/8, ::1, every address of the host's `lo` | only with `host_loopback`: connect() to any of these reaches loopback services |
 //! | everything else | goes out, unless the network is internal |
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::View;
 
@@ -23,14 +24,13 @@ pub(super) enum Destination {
     Outside(IpAddr),
 }
 
-/// Classifies a destination; an IPv4 address in IPv6 clothes is the IPv4 address.
+/// Classifies a destination.
 pub(super) fn destination(view: &View, address: IpAddr) -> Destination {
-    let address = address.to_canonical();
     let config = &view.config;
-    if config.ip.map(IpAddr::from) == Some(address) {
+    if config.is_own(address) {
         return Destination::Gateway;
     }
-    if matches!(address, IpAddr::V4(v4) if config.subnet.contains(&v4)) {
+    if is_on_link(view, address) {
         return Destination::Subnet;
     }
     if config.internal || !is_host(address) || (is_host_loopback(view, address) && !config.host_loopback) {
@@ -39,35 +39,48 @@ pub(super) fn destination(view: &View, address: IpAddr) -> Destination {
     Destination::Outside(address)
 }
 
-/// What a TCP or UDP port of the gateway that the gateway does not serve itself leads to.
-pub(super) fn gateway_port(view: &View) -> Option<IpAddr> {
-    (view.config.host_loopback && !view.config.internal).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+/// What a TCP or UDP port of the gateway's address `own` that the gateway does not serve itself leads to. Its link-local address
+/// leads nowhere: a datagram from ::1 could not tell which of two addresses it answers for.
+pub(super) fn gateway_port(view: &View, own: IpAddr) -> Option<IpAddr> {
+    let loopback = match own {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => return None,
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    (view.config.host_loopback && !view.config.internal).then_some(loopback)
 }
 
 /// The address under which the container knows a peer that the host calls `peer`: the mirror of [`gateway_port`]. `None`: a peer
 /// that may not send to the container.
-pub(super) fn apparent(view: &View, peer: IpAddr) -> Option<Ipv4Addr> {
-    match (peer.to_canonical(), gateway_port(view)) {
-        (peer, Some(loopback)) if peer == loopback => view.config.ip,
-        (peer, _) => match (peer, destination(view, peer)) {
-            (IpAddr::V4(v4), Destination::Outside(_)) => Some(v4),
-            _ => None,
-        },
+pub(super) fn apparent(view: &View, peer: IpAddr) -> Option<IpAddr> {
+    let peer = peer.to_canonical();
+    if gateway_port(view, peer) == Some(peer) {
+        return view.config.own_towards(peer);
     }
+    matches!(destination(view, peer), Destination::Outside(_)).then_some(peer)
 }
 
-/// Whether a publication's client may appear under its own address: not if that address means something else inside.
-pub(super) fn client_keeps_address(view: &View, client: IpAddr) -> Option<Ipv4Addr> {
-    let IpAddr::V4(client) = client.to_canonical() else { return None };
-    let own = view.config.subnet.contains(&client) || view.loopback.contains(&client.into());
-    (!own && !client.is_loopback() && !client.is_link_local() && is_host(client.into())).then_some(client)
+/// Whether a client of a publication that leads to the container's address `inside` may appear under its own address: not if that
+/// address means something else inside, or is of the other IP.
+pub(super) fn client_keeps_address(view: &View, client: IpAddr, inside: IpAddr) -> Option<IpAddr> {
+    let client = client.to_canonical();
+    let elsewhere = matches!(client, IpAddr::V4(v4) if v4.is_link_local()) || is_on_link(view, client) || is_host_loopback(view, client);
+    (client.is_ipv4() == inside.is_ipv4() && !elsewhere && is_host(client)).then_some(client)
+}
+
+/// Whether the container looks for such an address on its own link.
+fn is_on_link(view: &View, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => view.config.subnet.contains(&v4),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || view.config.ipv6.is_some_and(|ipv6| ipv6.subnet.contains(&v6)),
+    }
 }
 
 /// An address that one host can have.
 fn is_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !matches!(v4.octets(), [0 | 224..=255, ..]),
-        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast(),
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_multicast() && v6.to_ipv4_mapped().is_none(),
     }
 }
 

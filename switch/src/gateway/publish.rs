@@ -1,12 +1,12 @@
 //! UDP publications: host sockets that lead to a port of the container.
 //!
 //! The container sees each client under its own address, or, where that address means something else inside (loopback, link-local,
-//! the container's own subnet, IPv6), under the gateway's with a port of its own. What the container answers to that endpoint
+//! the container's own subnet, the other IP), under the gateway's with a port of its own. What the container answers to that endpoint
 //! leaves by the publication's socket, from the host address that the client knows.
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use crate::{DropReason, Time};
 
 #[derive(Debug)]
 struct Publication {
-    to: SocketAddrV4,
+    to: SocketAddr,
     /// The budget ran out before the socket was empty.
     more: bool,
 }
@@ -28,8 +28,8 @@ struct Publication {
 /// An endpoint of the container and the client it answers, as the container sees both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct ClientKey {
-    inside: SocketAddrV4,
-    client: SocketAddrV4,
+    inside: SocketAddr,
+    client: SocketAddr,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) struct Publications {
 }
 
 impl Publications {
-    pub(super) fn add(&mut self, core: &mut Core, socket: SocketId, to: SocketAddrV4) {
+    pub(super) fn add(&mut self, core: &mut Core, socket: SocketId, to: SocketAddr) {
         core.sockets.set_owner(socket, Owner::Published);
         self.sockets.insert(socket, Publication { to, more: false });
     }
@@ -79,7 +79,7 @@ impl Publications {
                 }
             };
             let delivered = self.client(core, now, socket, to, datagram.from).and_then(|client| {
-                let container = core.neighbours.mac(*to.ip()).ok_or(DropReason::GatewayUnsupported)?;
+                let container = core.neighbours.mac(to.ip()).ok_or(DropReason::GatewayUnsupported)?;
                 Ok((client, container))
             });
             match delivered {
@@ -105,7 +105,7 @@ impl Publications {
         core: &mut Core,
         now: Time,
         socket: SocketId,
-        inside: SocketAddrV4,
+        inside: SocketAddr,
         real: SocketAddr,
     ) -> Result<ClientKey, DropReason> {
         if let Some(key) = self.keys.get(&(socket, real)) {
@@ -116,8 +116,8 @@ impl Publications {
             return Err(DropReason::GatewayLimit);
         }
         core.sockets.wake_by(socket, now + limits.udp_idle);
-        let own = policy::client_keeps_address(&core.view, real.ip())
-            .map(|ip| ClientKey { inside, client: SocketAddrV4::new(ip, real.port()) })
+        let own = policy::client_keeps_address(&core.view, real.ip(), inside.ip())
+            .map(|ip| ClientKey { inside, client: SocketAddr::new(ip, real.port()) })
             .filter(|key| real.port() != 0 && !self.clients.contains_key(key));
         let key = own.or_else(|| self.key_of_our_own(core, inside)).ok_or(DropReason::GatewayLimit)?;
         self.clients.insert(key, Client { socket, real, local: None, active: now });
@@ -126,11 +126,11 @@ impl Publications {
     }
 
     /// A key with the gateway's address and a port that is free towards `inside`.
-    fn key_of_our_own(&self, core: &mut Core, inside: SocketAddrV4) -> Option<ClientKey> {
-        let gateway = core.view.config.ip?;
+    fn key_of_our_own(&self, core: &mut Core, inside: SocketAddr) -> Option<ClientKey> {
+        let gateway = core.view.config.own_towards(inside.ip())?;
         OWN_PORTS
             .starting_anywhere(&mut core.random)
-            .map(|port| ClientKey { inside, client: SocketAddrV4::new(gateway, port) })
+            .map(|port| ClientKey { inside, client: SocketAddr::new(gateway, port) })
             .find(|key| !self.clients.contains_key(key))
     }
 
@@ -149,7 +149,7 @@ impl Publications {
         for _ in 0..ERRORS {
             let Some((about, error)) = outside.udp_error(socket) else { return };
             let (Some(key), Some(error)) = (self.keys.get(&(socket, about)), icmp::Error::of(error)) else { continue };
-            let Some(to) = core.neighbours.mac(*key.inside.ip()) else { continue };
+            let Some(to) = core.neighbours.mac(key.inside.ip()) else { continue };
             let link = Link { from: core.view.config.mac, to };
             icmp::error_about_datagram(core, now, link, (key.inside, key.client), error, outside);
         }
@@ -201,8 +201,8 @@ impl Publications {
     pub(super) fn flows(&self, now: Time) -> impl Iterator<Item = Flow> + '_ {
         self.clients.iter().map(move |(key, client)| Flow {
             protocol: "udp",
-            inside: key.inside.into(),
-            outside: key.client.into(),
+            inside: key.inside,
+            outside: key.client,
             direction: Direction::In,
             state: "published",
             idle: now.since(client.active),

@@ -18,6 +18,10 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    pub(super) const fn next_u32(&mut self) -> u32 {
+        (self.next() >> 32) as u32
+    }
+
     pub(super) const fn next_u16(&mut self) -> u16 {
         (self.next() >> 48) as u16
     }

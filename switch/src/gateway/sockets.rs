@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::SocketAddrV4,
+    net::SocketAddr,
 };
 
 use super::{SocketId, echo::EchoKey, tcp::FlowKey};
@@ -19,7 +19,7 @@ pub(super) enum Owner {
     Reserved,
     Tcp(FlowKey),
     /// The mapping of an inside endpoint.
-    Udp(SocketAddrV4),
+    Udp(SocketAddr),
     /// The mapping of an identifier that the container pings with.
     Echo(EchoKey),
     /// A UDP publication.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    net::{SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -26,9 +26,9 @@ pub(super) const ERRORS: usize = 16;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outgoing<'a> {
     pub(super) packet: &'a Packet<'a>,
-    pub(super) inside: SocketAddrV4,
+    pub(super) inside: SocketAddr,
     /// Who it is for, as the container sees it.
-    pub(super) outside: SocketAddrV4,
+    pub(super) outside: SocketAddr,
     pub(super) payload: &'a [u8],
 }
 
@@ -45,8 +45,8 @@ impl<'a> Outgoing<'a> {
         }
         Ok(Self {
             packet,
-            inside: SocketAddrV4::new(packet.source, source),
-            outside: SocketAddrV4::new(packet.destination, destination),
+            inside: SocketAddr::new(packet.source, source),
+            outside: SocketAddr::new(packet.destination, destination),
             payload: packet::udp_payload(packet).ok_or(malformed)?,
         })
     }
@@ -81,7 +81,7 @@ impl Mapping {
 
 /// The mappings of one port, by the container's endpoint.
 #[derive(Debug, Default)]
-pub(super) struct UdpTable(HashMap<SocketAddrV4, Mapping>);
+pub(super) struct UdpTable(HashMap<SocketAddr, Mapping>);
 
 impl UdpTable {
     /// Sends datagrams of the container to `to`, the host's name for their destination.
@@ -160,7 +160,7 @@ impl UdpTable {
     }
 
     /// A mapping's socket can be read, or has an error to tell.
-    pub(super) fn ready(&mut self, core: &mut Core, now: Time, inside: SocketAddrV4, what: Readiness, outside: &mut impl Outside) {
+    pub(super) fn ready(&mut self, core: &mut Core, now: Time, inside: SocketAddr, what: Readiness, outside: &mut impl Outside) {
         if what.error {
             self.errors(core, now, inside, outside);
         }
@@ -169,7 +169,7 @@ impl UdpTable {
         }
     }
 
-    fn receive(&mut self, core: &mut Core, now: Time, inside: SocketAddrV4, outside: &mut impl Outside) {
+    fn receive(&mut self, core: &mut Core, now: Time, inside: SocketAddr, outside: &mut impl Outside) {
         let Some(mapping) = self.0.get_mut(&inside) else { return };
         mapping.more = false;
         let (socket, container) = (mapping.socket, mapping.container);
@@ -183,7 +183,7 @@ impl UdpTable {
                     if let Some(mapping) = self.0.get_mut(&inside) {
                         mapping.active = now;
                     }
-                    let from = SocketAddrV4::new(source, datagram.from.port());
+                    let from = SocketAddr::new(source, datagram.from.port());
                     core.deliver_udp(container, from, inside, datagram.len, outside);
                 }
                 Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
@@ -199,18 +199,18 @@ impl UdpTable {
     }
 
     /// Passes on what routers and peers reported.
-    fn errors(&self, core: &mut Core, now: Time, inside: SocketAddrV4, outside: &mut impl Outside) {
+    fn errors(&self, core: &mut Core, now: Time, inside: SocketAddr, outside: &mut impl Outside) {
         let Some(mapping) = self.0.get(&inside) else { return };
         for _ in 0..ERRORS {
             let Some((about, error)) = outside.udp_error(mapping.socket) else { return };
             let (Some(peer), Some(error)) = (policy::apparent(&core.view, about.ip()), icmp::Error::of(error)) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
-            icmp::error_about_datagram(core, now, link, (inside, SocketAddrV4::new(peer, about.port())), error, outside);
+            icmp::error_about_datagram(core, now, link, (inside, SocketAddr::new(peer, about.port())), error, outside);
         }
     }
 
     /// The time of a mapping's socket has come: more to read, or the end of its idle time.
-    pub(super) fn timer(&mut self, core: &mut Core, now: Time, inside: SocketAddrV4, outside: &mut impl Outside) {
+    pub(super) fn timer(&mut self, core: &mut Core, now: Time, inside: SocketAddr, outside: &mut impl Outside) {
         let Some(mapping) = self.0.get(&inside) else { return };
         if mapping.more {
             self.receive(core, now, inside, outside);
@@ -230,8 +230,8 @@ impl UdpTable {
     pub(super) fn flows(&self, now: Time) -> impl Iterator<Item = Flow> + '_ {
         self.0.iter().map(move |(inside, mapping)| Flow {
             protocol: "udp",
-            inside: (*inside).into(),
-            outside: SocketAddr::from(([0, 0, 0, 0], 0)),
+            inside: *inside,
+            outside: SocketAddr::new(unspecified(inside.ip()), 0),
             direction: Direction::Out,
             state: "mapped",
             idle: now.since(mapping.active),
@@ -246,16 +246,21 @@ impl UdpTable {
     }
 }
 
+/// No address, of the same family.
+pub(super) const fn unspecified(of: IpAddr) -> IpAddr {
+    if of.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
+}
+
 impl Core {
     /// Sends the datagram of `len` bytes that was read into the builder to the container.
-    pub(super) fn deliver_udp(&mut self, to: Mac, source: SocketAddrV4, inside: SocketAddrV4, len: usize, outside: &mut impl Outside) {
+    pub(super) fn deliver_udp(&mut self, to: Mac, source: SocketAddr, inside: SocketAddr, len: usize, outside: &mut impl Outside) {
         let link = Link { from: self.view.config.mac, to };
         let datagram = Udp {
-            source: *source.ip(),
+            source: source.ip(),
             source_port: source.port(),
-            destination: *inside.ip(),
+            destination: inside.ip(),
             destination_port: inside.port(),
-            id: self.random.next_u16(),
+            id: self.random.next_u32(),
         };
         self.builder.send_udp(outside, link, datagram, len, self.view.config.mtu);
     }

@@ -1,6 +1,9 @@
 //! What the switch promises, told with fake ports and a virtual clock.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -218,6 +221,59 @@ fn nobody_takes_an_address_that_the_ipam_gave_to_another() {
     assert!(matches!(lab.send(2, &hello(1, 3)), Verdict::Flood(_)), "unless the network allows it");
 }
 
+/// An ICMPv6 message (its checksum is for hosts to look at) behind `before`, extension headers of which the first is `first`.
+fn discovery(port: u8, source: &str, message: &[u8], (first, before): (u8, &[u8])) -> Built {
+    let [l0, l1] = u16::try_from(before.len() + message.len()).unwrap().to_be_bytes();
+    let address = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
+    let header = [&[0x60, 0, 0, 0, l0, l1, first, 255][..], &address(source), &address("ff02::1")].concat();
+    eth(mac(port), Mac([0x33, 0x33, 0, 0, 0, 1])).raw(0x86dd, &[&header[..], before, message].concat())
+}
+
+const PLAIN: (u8, &[u8]) = (58, &[]);
+
+fn neighbour(kind: u8, target: &str) -> Vec<u8> {
+    [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target.parse::<Ipv6Addr>().unwrap().octets()].concat()
+}
+
+#[test]
+fn nobody_takes_an_ipv6_address_that_is_the_gateways_or_was_given_to_another() {
+    let mut lab = with_gateway(3);
+    lab.set(|settings| settings.gateway_ips.extend(["fd00::1", "fe80::1"].map(|ip| ip.parse::<IpAddr>().unwrap())));
+    lab.set_port(1, |port| port.ips = vec!["fd00::2".parse().unwrap()]);
+    for taken in ["fd00::1", "fe80::1", "fd00::2"] {
+        lab.refused(2, &discovery(2, "fd00::3", &neighbour(136, taken), PLAIN), DropReason::SpoofedSource);
+        lab.refused(2, &discovery(2, taken, &neighbour(135, "fd00::9"), PLAIN), DropReason::SpoofedSource);
+        lab.refused(2, &discovery(2, taken, &[133, 0, 0, 0, 0, 0, 0, 0], PLAIN), DropReason::SpoofedSource);
+        let asks = discovery(2, "::", &neighbour(135, taken), PLAIN);
+        assert!(matches!(lab.send(2, &asks), Verdict::Flood(_)), "who asks whether {taken} is free hears that it is not");
+    }
+    let options = (60, &[58, 0, 1, 4, 0, 0, 0, 0][..]);
+    lab.refused(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::2"), options), DropReason::SpoofedSource);
+    assert!(matches!(lab.send(1, &discovery(1, "fd00::2", &neighbour(136, "fd00::2"), PLAIN)), Verdict::Flood(_)), "its own");
+    assert!(matches!(lab.send(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::3"), PLAIN)), Verdict::Flood(_)), "nobody's");
+    lab.set(|settings| settings.port_security = false);
+    assert!(matches!(lab.send(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::2"), PLAIN)), Verdict::Flood(_)));
+}
+
+#[test]
+fn nobody_but_the_gateway_is_a_router() {
+    let mut lab = with_gateway(3);
+    let (advertisement, redirect) = ([134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0], neighbour(137, "fe80::9"));
+    let options = [60, 0, 1, 4, 0, 0, 0, 0];
+    let chain = [&options.repeat(20)[..], &[58, 0, 1, 4, 0, 0, 0, 0]].concat();
+    for before in [PLAIN, (60, &[58, 0, 1, 4, 0, 0, 0, 0]), (60, &chain)] {
+        lab.refused(2, &discovery(2, "fe80::9", &advertisement, before), DropReason::RogueAdvertisement);
+        lab.refused(2, &discovery(2, "fe80::9", &redirect, before), DropReason::RogueAdvertisement);
+    }
+    let own = eth(GATEWAY, mac(2)).raw(0x86dd, &discovery(1, "fe80::1", &advertisement, PLAIN).bytes[14..]);
+    assert!(!matches!(lab.send(0, &own), Verdict::Drop(_)));
+    lab.set(|settings| settings.gateway = None);
+    assert!(
+        matches!(lab.send(2, &discovery(2, "fe80::9", &advertisement, PLAIN)), Verdict::Flood(_)),
+        "where there is none, anyone may be"
+    );
+}
+
 #[test]
 fn the_gateways_seat_follows_the_settings() {
     let mut lab = with_gateway(2);
@@ -326,6 +382,7 @@ const PRODUCED: &[(DropReason, fn())] = &[
     (DropReason::GroupSource, group_and_zero_sources_are_never_learned),
     (DropReason::ZeroSource, group_and_zero_sources_are_never_learned),
     (DropReason::SpoofedSource, nobody_takes_the_gateways_address),
+    (DropReason::RogueAdvertisement, nobody_but_the_gateway_is_a_router),
     (DropReason::ReservedAddress, reserved_addresses_are_flooded_only_where_the_network_is_transparent),
     (DropReason::Isolated, an_isolated_port_talks_with_none_of_the_others),
     (DropReason::NobodyElse, an_isolated_network_reaches_the_gateway_alone),

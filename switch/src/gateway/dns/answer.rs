@@ -83,7 +83,7 @@ fn local(view: &View, random: &mut Random, question: &Question) -> Option<Found>
     Some(Found { records, code: ResponseCode::NoError })
 }
 
-/// Who has an address. The subnet is ours: nobody upstream knows its addresses (RFC 6303).
+/// Who has an address. The subnets are ours: nobody upstream knows their addresses (RFC 6303).
 fn pointer(view: &View, name: &Name) -> Option<Found> {
     let network = name.parse_arpa_name().ok()?;
     let address = (network.prefix_len() == network.max_prefix_len()).then(|| network.addr())?;
@@ -91,7 +91,10 @@ fn pointer(view: &View, name: &Name) -> Option<Found> {
         let target = Name::from_ascii(format!("{target}.")).ok()?;
         return Some(Found { records: vec![RData::PTR(rdata::PTR(target))], code: ResponseCode::NoError });
     }
-    let ours = matches!(address, IpAddr::V4(v4) if view.config.subnet.contains(&v4));
+    let ours = match address {
+        IpAddr::V4(v4) => view.config.subnet.contains(&v4),
+        IpAddr::V6(v6) => view.config.ipv6.is_some_and(|ipv6| ipv6.subnet.contains(&v6)),
+    };
     ours.then_some(Found { records: Vec::new(), code: ResponseCode::NXDomain })
 }
 

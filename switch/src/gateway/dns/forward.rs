@@ -4,10 +4,7 @@
 //! only from the resolver that was asked, with that id and the same question (RFC 5452). A resolver that fails or says nothing in
 //! time makes room for the next; after the last comes SERVFAIL.
 
-use std::{
-    net::{SocketAddr, SocketAddrV4},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use hickory_proto::{
     op::{Header, MessageType, Query as Question, ResponseCode},
@@ -59,7 +56,7 @@ impl Query {
 
     pub(super) fn report(&self, now: Time) -> Flow {
         let outside = self.resolver().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], PORT)));
-        let inside = self.asker.inside.into();
+        let inside = self.asker.inside;
         Flow { protocol: "dns", inside, outside, direction: Direction::Out, state: "forwarded", idle: now.since(self.since) }
     }
 
@@ -152,11 +149,11 @@ impl Dns {
     fn pass_on(&mut self, core: &mut Core, socket: SocketId, len: usize, outside: &mut impl Outside) {
         core.sockets.remove(socket);
         outside.close(socket);
-        let (Some(query), Some(own)) = (self.0.remove(&socket), core.view.config.ip) else { return };
+        let Some(query) = self.0.remove(&socket) else { return };
         if let Some(id) = core.builder.udp_payload().first_chunk_mut() {
             *id = query.asker.id.to_be_bytes();
         }
-        core.deliver_udp(query.asker.container, SocketAddrV4::new(own, PORT), query.asker.inside, len, outside);
+        core.deliver_udp(query.asker.container, query.asker.server, query.asker.inside, len, outside);
     }
 
     /// The time of a query's socket has come: its resolver's is over, or there is more to read.

@@ -6,7 +6,7 @@
 mod answer;
 mod forward;
 
-use std::{collections::HashMap, net::SocketAddrV4};
+use std::{collections::HashMap, net::SocketAddr};
 
 use hickory_proto::op::ResponseCode;
 
@@ -20,7 +20,9 @@ pub(super) const PORT: u16 = 53;
 /// Who asked, and under which number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Asker {
-    inside: SocketAddrV4,
+    inside: SocketAddr,
+    /// The gateway's address that was asked.
+    server: SocketAddr,
     container: Mac,
     id: u16,
 }
@@ -38,14 +40,14 @@ impl Dns {
         outgoing: &Outgoing<'_>,
         outside: &mut impl Outside,
     ) -> Result<(), DropReason> {
-        let (inside, container, message) = (outgoing.inside, outgoing.packet.mac, outgoing.payload);
+        let (inside, server, container, message) = (outgoing.inside, outgoing.outside, outgoing.packet.mac, outgoing.payload);
         match answer::answer(&core.view, &mut core.random, message).ok_or(DropReason::GatewayMalformed)? {
             Answer::Reply(reply) => {
-                reply_to(core, &Asker { inside, container, id: 0 }, &reply, outside);
+                reply_to(core, &Asker { inside, server, container, id: 0 }, &reply, outside);
                 Ok(())
             }
             Answer::Forward { id, question } => {
-                let asker = Asker { inside, container, id };
+                let asker = Asker { inside, server, container, id };
                 if self.0.values().any(|query| query.is(&asker, &question)) {
                     // Asked again while a resolver is being asked.
                     return Ok(());
@@ -83,9 +85,8 @@ impl Dns {
 
 /// Sends a message from the gateway's port 53.
 fn reply_to(core: &mut Core, asker: &Asker, message: &[u8], outside: &mut impl Outside) {
-    let Some(own) = core.view.config.ip else { return };
     if let Some(room) = core.builder.udp_payload().get_mut(..message.len()) {
         room.copy_from_slice(message);
-        core.deliver_udp(asker.container, SocketAddrV4::new(own, PORT), asker.inside, message.len(), outside);
+        core.deliver_udp(asker.container, asker.server, asker.inside, message.len(), outside);
     }
 }

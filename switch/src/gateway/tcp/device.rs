@@ -1,5 +1,8 @@
 //! The link of one flow as smoltcp sees it: one packet in, and frames out through the gateway's buffer.
 //!
+//! smoltcp 0.14 drops an IPv6 packet that is longer than the device's MTU, and does not say into which segments it is to be cut. So
+//! the device of an IPv6 flow takes packets of any length, and what the container said in its SYN decides the cut here.
+//!
 //! A superframe is one long packet both ways. The transport checksum is left partial: the field holds the pseudo-header's sum, and
 //! whoever needs the rest finishes it.
 
@@ -15,13 +18,19 @@ use smoltcp::{
 
 use super::super::{
     Outside,
-    build::{Builder, IPV4_HEADER, Link, TRANSPORT},
+    build::{Builder, IPV4_HEADER, IPV6_HEADER, Link},
     packet,
 };
-use crate::{Checksum, Gso, GsoKind, Offload, checksum};
+use crate::{
+    Checksum, Gso, GsoKind, Offload, checksum,
+    frame::ETHERNET_HEADER,
+    parse::{ethertype, tcp_flags},
+};
 
-/// The largest IPv4 packet, and so the largest superframe.
+/// The largest packet, and so the largest superframe.
 const PACKET_MAX: usize = 65_535;
+/// A TCP header without options.
+const TCP_HEADER: usize = 20;
 /// Where the checksum stands in a TCP header (RFC 9293, 3.1).
 const TCP_CHECKSUM: usize = 16;
 
@@ -30,6 +39,86 @@ pub(in super::super) struct Wire<'a, O> {
     pub(in super::super) outside: &'a mut O,
     pub(in super::super) builder: &'a mut Builder,
     pub(in super::super) link: Link,
+}
+
+/// How long the packets of a flow may be on their way to the container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lengths {
+    /// smoltcp knows what to do.
+    Ipv4 { mtu: u16 },
+    /// `mss`: what the container said that it takes (RFC 9293, 3.7.1).
+    Ipv6 { mtu: u16, mss: u16 },
+}
+
+impl Lengths {
+    /// Before the container's SYN has been seen.
+    pub(super) const fn new(is_ipv4: bool, mtu: u16) -> Self {
+        const WITHOUT_OPTION: u16 = 1220;
+        if is_ipv4 { Self::Ipv4 { mtu } } else { Self::Ipv6 { mtu, mss: WITHOUT_OPTION } }
+    }
+
+    /// Reads the container's SYN.
+    pub(super) fn learn(&mut self, packet: &[u8]) {
+        let Self::Ipv6 { mss, .. } = self else { return };
+        if let Some(tcp) = packet.get(IPV6_HEADER..).filter(|tcp| tcp.get(13).is_some_and(|flags| flags & tcp_flags::SYN != 0)) {
+            *mss = mss_option(tcp).map_or(*mss, |at| at.max(LEAST_MSS));
+        }
+    }
+
+    fn device_mtu(self) -> usize {
+        match self {
+            Self::Ipv4 { mtu } => usize::from(mtu),
+            Self::Ipv6 { .. } => PACKET_MAX,
+        }
+    }
+
+    /// The payload of one segment of a packet that is longer than that. `None`: it is short enough.
+    fn cut(self, packet: &[u8]) -> Option<NonZeroU16> {
+        let Self::Ipv6 { mtu, mss } = self else { return None };
+        let tcp = packet.get(IPV6_HEADER..)?;
+        let header = usize::from(*tcp.get(12)? >> 4) * 4;
+        let most = usize::from(mss.min(segment_max(mtu))).checked_sub(header.checked_sub(TCP_HEADER)?)?;
+        NonZeroU16::new(u16::try_from(most).ok()?).filter(|_| tcp.len() - header > most)
+    }
+}
+
+/// A container that takes less gets this; more than its headers are never options.
+const LEAST_MSS: u16 = 48;
+
+/// The payload of a segment without options on a link with this MTU.
+fn segment_max(mtu: u16) -> u16 {
+    mtu.saturating_sub((IPV6_HEADER + TCP_HEADER) as u16).max(LEAST_MSS)
+}
+
+/// The value of the option that says how long segments may be (RFC 9293, 3.2), of a whole TCP header.
+fn mss_option(tcp: &[u8]) -> Option<u16> {
+    option_at(tcp).and_then(|at| tcp.get(at..)?.first_chunk()).map(|value| u16::from_be_bytes(*value))
+}
+
+/// Where that value stands.
+fn option_at(tcp: &[u8]) -> Option<usize> {
+    let end = usize::from(*tcp.get(12)? >> 4) * 4;
+    let mut at = TCP_HEADER;
+    while at < end.min(tcp.len()) {
+        match *tcp.get(at)? {
+            0 => return None,
+            1 => at += 1,
+            2 if *tcp.get(at + 1)? == 4 => return Some(at + 2).filter(|value| value + 2 <= end),
+            _ => at += usize::from(*tcp.get(at + 1)?).max(2),
+        }
+    }
+    None
+}
+
+/// Says in a SYN of ours how long the link's segments are, where smoltcp said what the device's would be.
+fn say_mss(packet: &mut [u8], lengths: Lengths) {
+    let Lengths::Ipv6 { mtu, .. } = lengths else { return };
+    let Some(tcp) = packet.get_mut(IPV6_HEADER..).filter(|tcp| tcp.get(13).is_some_and(|flags| flags & tcp_flags::SYN != 0)) else {
+        return;
+    };
+    if let Some(value) = option_at(tcp).and_then(|at| tcp.get_mut(at..)?.first_chunk_mut::<2>()) {
+        *value = segment_max(mtu).to_be_bytes();
+    }
 }
 
 /// The sequence and acknowledgement numbers of the last segment sent.
@@ -44,7 +133,7 @@ pub(super) struct FlowDevice<'a, 'w, O> {
     pub(super) packet: Option<&'a [u8]>,
     pub(super) wire: &'a mut Wire<'w, O>,
     pub(super) last: &'a mut LastSent,
-    pub(super) mtu: u16,
+    pub(super) lengths: Lengths,
 }
 
 impl<O: Outside> Device for FlowDevice<'_, '_, O> {
@@ -64,7 +153,7 @@ impl<O: Outside> Device for FlowDevice<'_, '_, O> {
 
     fn transmit(&mut self, _: Instant) -> Option<Self::TxToken<'_>> {
         let Wire { outside, builder, link } = &mut *self.wire;
-        Some(Sending { outside, builder, link: *link, last: self.last, segment_size: None })
+        Some(Sending { outside, builder, link: *link, last: self.last, lengths: self.lengths, segment_size: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -72,9 +161,10 @@ impl<O: Outside> Device for FlowDevice<'_, '_, O> {
         checksum.ipv4 = Compute::Tx;
         let mut segmentation = SegmentationCapabilities::default();
         segmentation.tcpv4 = std::num::NonZeroUsize::new(PACKET_MAX);
+        segmentation.tcpv6 = std::num::NonZeroUsize::new(PACKET_MAX);
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = usize::from(self.mtu);
+        capabilities.max_transmission_unit = self.lengths.device_mtu();
         capabilities.checksum = checksum;
         capabilities.segmentation = segmentation;
         capabilities
@@ -94,6 +184,7 @@ pub(super) struct Sending<'a, O> {
     builder: &'a mut Builder,
     link: Link,
     last: &'a mut LastSent,
+    lengths: Lengths,
     segment_size: Option<NonZeroU16>,
 }
 
@@ -104,10 +195,15 @@ impl<O: Outside> TxToken for Sending<'_, O> {
             return f(&mut vec![0; len]);
         };
         let result = f(packet);
-        *self.last = leave_checksum_partial(packet).unwrap_or_default();
-        let checksum = Checksum::Partial { start: TRANSPORT as u16, offset: TCP_CHECKSUM as u16 };
-        let gso = self.segment_size.map(|size| Gso { kind: GsoKind::TcpV4, size, ecn: false });
-        self.builder.emit_packet(self.outside, self.link, len, Offload { checksum, gso });
+        say_mss(packet, self.lengths);
+        let (kind, ethertype, header) = match self.lengths {
+            Lengths::Ipv4 { .. } => (GsoKind::TcpV4, ethertype::IPV4, IPV4_HEADER),
+            Lengths::Ipv6 { .. } => (GsoKind::TcpV6, ethertype::IPV6, IPV6_HEADER),
+        };
+        *self.last = leave_checksum_partial(packet, header).unwrap_or_default();
+        let checksum = Checksum::Partial { start: (ETHERNET_HEADER + header) as u16, offset: TCP_CHECKSUM as u16 };
+        let gso = self.segment_size.or_else(|| self.lengths.cut(packet)).map(|size| Gso { kind, size, ecn: false });
+        self.builder.emit_packet(self.outside, self.link, ethertype, len, Offload { checksum, gso });
         result
     }
 
@@ -117,11 +213,18 @@ impl<O: Outside> TxToken for Sending<'_, O> {
 }
 
 /// Writes the pseudo-header's sum where the checksum goes.
-fn leave_checksum_partial(packet: &mut [u8]) -> Option<LastSent> {
-    let (header, segment) = packet.split_first_chunk_mut::<IPV4_HEADER>()?;
-    let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
+fn leave_checksum_partial(packet: &mut [u8], header: usize) -> Option<LastSent> {
+    let (header, segment) = packet.split_at_mut_checked(header)?;
     let length = u16::try_from(segment.len()).ok()?;
-    let pseudo = checksum::pseudo_v4([s0, s1, s2, s3].into(), [d0, d1, d2, d3].into(), packet::TCP, length);
+    let pseudo = match *header {
+        [.., s0, s1, s2, s3, d0, d1, d2, d3] if header.len() == IPV4_HEADER => {
+            checksum::pseudo_v4([s0, s1, s2, s3].into(), [d0, d1, d2, d3].into(), packet::TCP, length)
+        }
+        _ => {
+            let (source, destination) = (*header.get(8..)?.first_chunk::<16>()?, *header.last_chunk::<16>()?);
+            checksum::pseudo_v6(source.into(), destination.into(), packet::TCP, u32::from(length))
+        }
+    };
     segment.get_mut(TCP_CHECKSUM..TCP_CHECKSUM + 2)?.copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
     let sequence = u32::from_be_bytes(*segment.get(4..)?.first_chunk()?);
     let acknowledgement = u32::from_be_bytes(*segment.get(8..)?.first_chunk()?);

@@ -19,7 +19,7 @@ use smoltcp::{
 use super::{
     super::{Direction, Flow, Limits, Outside, OutsideError, Readiness, SocketId},
     FlowKey,
-    device::{FlowDevice, LastSent, Wire},
+    device::{FlowDevice, LastSent, Lengths, Wire},
 };
 use crate::{Mac, Time};
 
@@ -55,6 +55,7 @@ pub(super) struct TcpFlow {
     handle: SocketHandle,
     setup: Setup,
     last: LastSent,
+    lengths: Lengths,
     /// When the container or the outside last said something.
     active: Time,
     /// The host socket may have something to read; it has room. Both are kept until it says `WouldBlock`.
@@ -99,7 +100,8 @@ impl TcpFlow {
         let mut last = LastSent::default();
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = setup.seed;
-        let mut device = FlowDevice { packet: None, wire, last: &mut last, mtu: setup.mtu };
+        let lengths = Lengths::new(setup.key.inside.is_ipv4(), setup.mtu);
+        let mut device = FlowDevice { packet: None, wire, last: &mut last, lengths };
         let mut interface = Interface::new(config, &mut device, instant(now));
         let own = setup.key.outside.ip();
         interface.update_ip_addrs(|addresses| {
@@ -114,6 +116,7 @@ impl TcpFlow {
             handle,
             setup,
             last,
+            lengths,
             active: now,
             readable: true,
             writable: true,
@@ -129,8 +132,9 @@ impl TcpFlow {
         self.setup.container = container;
         self.active = now;
         let before = self.state();
-        let Self { interface, sockets, last, setup, .. } = self;
-        let mut device = FlowDevice { packet: Some(packet), wire, last, mtu: setup.mtu };
+        self.lengths.learn(packet);
+        let Self { interface, sockets, last, lengths, .. } = self;
+        let mut device = FlowDevice { packet: Some(packet), wire, last, lengths: *lengths };
         interface.poll_ingress_single(instant(now), &mut device, sockets);
         self.notice_reset(before);
         self.turn(now, wire);
@@ -292,9 +296,9 @@ impl TcpFlow {
     }
 
     fn egress<O: Outside>(&mut self, now: Time, wire: &mut Wire<'_, O>) {
-        let Self { interface, sockets, last, setup, .. } = self;
+        let Self { interface, sockets, last, lengths, setup, .. } = self;
         wire.link.to = setup.container;
-        let mut device = FlowDevice { packet: None, wire, last, mtu: setup.mtu };
+        let mut device = FlowDevice { packet: None, wire, last, lengths: *lengths };
         while interface.poll_egress(instant(now), &mut device, sockets) == PollResult::SocketStateChanged {}
     }
 

@@ -70,7 +70,7 @@ impl TcpTable {
         let segment = Segment::parse(packet)?;
         match self.flows.get_mut(&segment.key) {
             Some(State::Open(flow)) => {
-                flow.frame(now, packet.mac, packet.bytes, &mut core.wire(packet.mac, outside));
+                flow.frame(now, packet.mac, &packet.without_extensions(), &mut core.wire(packet.mac, outside));
                 self.settle(core, now, segment.key, outside);
                 Ok(())
             }
@@ -91,7 +91,7 @@ impl TcpTable {
         segment: &Segment,
         outside: &mut impl Outside,
     ) -> Result<(), DropReason> {
-        let to = match policy::destination(&core.view, packet.destination_ip()) {
+        let to = match policy::destination(&core.view, packet.destination) {
             Destination::Subnet => return Err(DropReason::GatewayUnsupported),
             // What a packet filter says that does not hide: the program sees "no route to host" at once, not a service that is down.
             Destination::Forbidden => {
@@ -99,7 +99,9 @@ impl TcpTable {
                 return Err(DropReason::GatewayForbidden);
             }
             // DNS over TCP has no server here, and the host's own is not what was asked for.
-            Destination::Gateway => policy::gateway_port(&core.view).filter(|_| segment.key.outside.port() != dns::PORT),
+            Destination::Gateway => {
+                policy::gateway_port(&core.view, packet.destination).filter(|_| segment.key.outside.port() != dns::PORT)
+            }
             Destination::Outside(to) => Some(to),
         };
         if segment.opens() {

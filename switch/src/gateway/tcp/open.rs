@@ -1,6 +1,6 @@
 //! How a flow begins: outward by a host socket that connects first, inward by a connection that a publication accepted.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
 use super::{
     super::{Core, Direction, Flow, OWN_PORTS, Outside, OutsideError, SocketId, icmp, packet::Packet, policy, sockets::Owner},
@@ -122,7 +122,7 @@ impl TcpTable {
         now: Time,
         socket: SocketId,
         peer: SocketAddr,
-        to: SocketAddrV4,
+        to: SocketAddr,
         outside: &mut impl Outside,
     ) {
         match self.accept(core, socket, peer, to) {
@@ -144,25 +144,24 @@ impl TcpTable {
         }
     }
 
-    fn accept(&self, core: &mut Core, socket: SocketId, peer: SocketAddr, to: SocketAddrV4) -> Result<Setup, DropReason> {
+    fn accept(&self, core: &mut Core, socket: SocketId, peer: SocketAddr, to: SocketAddr) -> Result<Setup, DropReason> {
         if self.is_full(core) {
             return Err(DropReason::GatewayLimit);
         }
-        let gateway = core.view.config.ip.ok_or(DropReason::GatewayUnsupported)?;
-        let container = core.neighbours.mac(*to.ip()).ok_or(DropReason::GatewayUnsupported)?;
-        let inside = SocketAddr::V4(to);
-        let key = policy::client_keeps_address(&core.view, peer.ip())
-            .map(|client| FlowKey { inside, outside: SocketAddr::new(client.into(), peer.port()) })
+        let gateway = core.view.config.own_towards(to.ip()).ok_or(DropReason::GatewayUnsupported)?;
+        let container = core.neighbours.mac(to.ip()).ok_or(DropReason::GatewayUnsupported)?;
+        let key = policy::client_keeps_address(&core.view, peer.ip(), to.ip())
+            .map(|client| FlowKey { inside: to, outside: SocketAddr::new(client, peer.port()) })
             .filter(|key| peer.port() != 0 && !self.flows.contains_key(key));
-        let key = key.or_else(|| self.key_of_our_own(core, inside, gateway)).ok_or(DropReason::GatewayLimit)?;
+        let key = key.or_else(|| self.key_of_our_own(core, to, gateway)).ok_or(DropReason::GatewayLimit)?;
         Ok(self.setup(core, key, socket, container, Direction::In))
     }
 
     /// A key with the gateway's address and a port that is free towards `inside`.
-    fn key_of_our_own(&self, core: &mut Core, inside: SocketAddr, gateway: Ipv4Addr) -> Option<FlowKey> {
+    fn key_of_our_own(&self, core: &mut Core, inside: SocketAddr, gateway: IpAddr) -> Option<FlowKey> {
         OWN_PORTS
             .starting_anywhere(&mut core.random)
-            .map(|port| FlowKey { inside, outside: SocketAddr::new(gateway.into(), port) })
+            .map(|port| FlowKey { inside, outside: SocketAddr::new(gateway, port) })
             .find(|key| !self.flows.contains_key(key))
     }
 

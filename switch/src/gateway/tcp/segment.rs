@@ -46,10 +46,7 @@ impl Segment {
         let flags = tcp.get_flags();
         let length = payload as u32 + u32::from(flags & TcpFlags::SYN != 0) + u32::from(flags & TcpFlags::FIN != 0);
         Ok(Self {
-            key: FlowKey {
-                inside: SocketAddr::new(packet.source_ip(), source),
-                outside: SocketAddr::new(packet.destination_ip(), destination),
-            },
+            key: FlowKey { inside: SocketAddr::new(packet.source, source), outside: SocketAddr::new(packet.destination, destination) },
             flags,
             sequence: tcp.get_sequence(),
             acknowledgement: tcp.get_acknowledgement(),
@@ -74,8 +71,13 @@ impl Segment {
 
 /// The packet of a SYN without its payload: at most 120 bytes, headers and options. Data on a SYN (RFC 7413) is sent again.
 pub(super) fn bare_syn(packet: &Packet<'_>, segment: &Segment) -> Vec<u8> {
-    let header = packet.header().len();
-    let mut bytes = packet.bytes.get(..header + segment.header).unwrap_or(packet.bytes).to_vec();
+    let packet_bytes = packet.without_extensions();
+    let header = packet_bytes.len() - packet.payload.len();
+    let mut bytes = packet_bytes.get(..header + segment.header).unwrap_or(&packet_bytes).to_vec();
+    if packet.source.is_ipv6() {
+        packet::set_ipv6_payload(&mut bytes, packet::TCP);
+        return bytes;
+    }
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     if let Some(mut ip) = bytes.get_mut(..header).and_then(MutableIpv4Packet::new) {
         ip.set_total_length(length);
@@ -106,10 +108,10 @@ pub(super) fn acknowledge(core: &mut Core, to: Mac, key: FlowKey, last: LastSent
 }
 
 fn send(core: &mut Core, to: Mac, key: FlowKey, flags: u8, numbers: LastSent, outside: &mut impl Outside) {
-    let (SocketAddr::V4(inside), SocketAddr::V4(peer)) = (key.inside, key.outside) else { return };
+    let FlowKey { inside, outside: peer } = key;
     let link = Link { from: core.view.config.mac, to };
-    let ip = Ip::whole(*peer.ip(), *inside.ip(), packet::TCP);
-    core.builder.send_ipv4(outside, link, ip, HEADER, |bytes| {
+    let ip = Ip::whole(peer.ip(), inside.ip(), packet::TCP);
+    core.builder.send_ip(outside, link, ip, HEADER, |bytes| {
         let Some(mut tcp) = MutableTcpPacket::new(bytes) else { return };
         tcp.set_source(peer.port());
         tcp.set_destination(inside.port());
@@ -117,7 +119,7 @@ fn send(core: &mut Core, to: Mac, key: FlowKey, flags: u8, numbers: LastSent, ou
         tcp.set_acknowledgement(numbers.acknowledgement);
         tcp.set_data_offset(5);
         tcp.set_flags(flags);
-        let pseudo = checksum::pseudo_v4(*peer.ip(), *inside.ip(), packet::TCP, HEADER as u16);
+        let pseudo = checksum::pseudo(peer.ip(), inside.ip(), packet::TCP, HEADER as u16);
         let sum = checksum::finished(checksum::sum(pnet_packet::Packet::packet(&tcp), pseudo));
         tcp.set_checksum(sum);
     });

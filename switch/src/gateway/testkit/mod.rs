@@ -8,11 +8,11 @@ pub mod script;
 
 use std::{
     collections::{HashMap, VecDeque},
-    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
-use super::{Datagram, EchoError, EchoReply, GatewayConfig, Limits, Outside, OutsideError, Readiness, SocketId, View};
+use super::{Datagram, EchoError, EchoReply, GatewayConfig, GatewayIpv6, Limits, Outside, OutsideError, Readiness, SocketId, View};
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
 /// The gateway's and the container's addresses in every test.
@@ -21,12 +21,23 @@ pub const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const GATEWAY_MAC: Mac = Mac::from_ipv4(GATEWAY);
 pub const CONTAINER_MAC: Mac = Mac::from_ipv4(CONTAINER);
 
-/// Settings of a network 10.0.0.0/24 with MTU 1500.
+/// And those of IPv6.
+const SUBNET6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xa, 0, 0, 0, 0);
+pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xa, 0, 0, 0, 1);
+pub const CONTAINER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xa, 0, 0, 0, 2);
+
+/// The container's address that talks to `to`.
+pub const fn container(to: IpAddr) -> IpAddr {
+    if to.is_ipv4() { IpAddr::V4(CONTAINER) } else { IpAddr::V6(CONTAINER6) }
+}
+
+/// Settings of a network 10.0.0.0/24 and fd00:0:0:a::/64 with MTU 1500.
 pub fn config() -> GatewayConfig {
     GatewayConfig {
         mac: GATEWAY_MAC,
         ip: Some(GATEWAY),
         subnet: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24),
+        ipv6: Some(GatewayIpv6 { ip: GATEWAY6, subnet: ipnet::Ipv6Net::new_assert(SUBNET6, 64) }),
         mtu: 1500,
         internal: false,
         host_loopback: false,
@@ -34,11 +45,16 @@ pub fn config() -> GatewayConfig {
     }
 }
 
-/// A view with two resolvers, a loopback address beyond 127/8, and the names `web` and `db.blue`.
+/// A view with two resolvers, a loopback address beyond 127/8, and the names `web`, `db.blue` and, of both
+/// families, `six`.
 pub fn view(config: GatewayConfig) -> View {
     View {
         config: Arc::new(config),
-        names: Arc::new(Names::new([("web", [IpAddr::from([10, 0, 0, 7])]), ("db.blue", [IpAddr::from([10, 0, 1, 9])])])),
+        names: Arc::new(Names::new([
+            ("web", vec![IpAddr::from([10, 0, 0, 7])]),
+            ("db.blue", vec![IpAddr::from([10, 0, 1, 9])]),
+            ("six", vec![IpAddr::from([10, 0, 0, 6]), IpAddr::from([0xfd00, 0, 0, 0xa, 0, 0, 0, 6])]),
+        ])),
         resolvers: Arc::new([SocketAddr::from(([192, 0, 2, 53], 53)), SocketAddr::from(([198, 51, 100, 53], 53))]),
         loopback: Arc::new([IpAddr::from([127, 0, 0, 1]), IpAddr::from([203, 0, 113, 200])]),
     }
@@ -308,11 +324,31 @@ pub fn ipv4(to: Ipv4Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     ethernet(0x0800, &[&head[..], &sum, &addresses, payload].concat())
 }
 
+/// An IPv6 frame from the container's address to `to`, by way of the gateway.
+pub fn ipv6(to: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    ipv6_from(CONTAINER6, to, 64, protocol, payload)
+}
+
+/// An IPv6 frame to the gateway's MAC that says anything of its sender.
+pub fn ipv6_from(from: Ipv6Addr, to: Ipv6Addr, hop_limit: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let [l0, l1] = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+    ethernet(0x86dd, &[&[0x60, 0, 0, 0, l0, l1, protocol, hop_limit][..], &from.octets(), &to.octets(), payload].concat())
+}
+
+/// A frame of either family.
+pub fn ip(to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    match to {
+        IpAddr::V4(to) => ipv4(to, protocol, payload),
+        IpAddr::V6(to) => ipv6(to, protocol, payload),
+    }
+}
+
 /// A UDP frame from the container's `from` to `to`, with a right checksum.
-pub fn udp(from: u16, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+pub fn udp(from: u16, to: impl Into<SocketAddr>, payload: &[u8]) -> Vec<u8> {
+    let to = to.into();
     let length = u16::try_from(8 + payload.len()).unwrap_or(u16::MAX);
     let head = [from.to_be_bytes(), to.port().to_be_bytes(), length.to_be_bytes()].concat();
-    let pseudo = checksum::pseudo_v4(CONTAINER, *to.ip(), 17, length);
+    let pseudo = checksum::pseudo(container(to.ip()), to.ip(), 17, length);
     let sum = checksum::finished_nonzero(checksum::sum(payload, checksum::sum(&head, pseudo))).to_be_bytes();
-    ipv4(*to.ip(), 17, &[&head[..], &sum, payload].concat())
+    ip(to.ip(), 17, &[&head[..], &sum, payload].concat())
 }

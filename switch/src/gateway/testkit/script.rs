@@ -1,13 +1,21 @@
 //! A gateway driven by a script of bytes: hostile frames, a hostile world and a clock that leaps. What the fuzzer runs, and what
 //! every test run replays over its corpus.
 
-use std::{net::SocketAddrV4, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::{
-    super::{EchoError, Gateway, GatewayConfig, Limits, OutsideError, Report},
-    CONTAINER, CONTAINER_MAC, GATEWAY, GATEWAY_MAC, World, config, ethernet, ipv4, udp, view,
+    super::{EchoError, Gateway, GatewayConfig, Limits, OutsideError, Report, build::transport_at, icmp, packet::Packet},
+    CONTAINER, CONTAINER_MAC, CONTAINER6, GATEWAY, GATEWAY_MAC, GATEWAY6, World, config, ethernet, ip, ipv6_from, udp, view,
 };
-use crate::{Checksum, Frame, Gso, GsoKind, Offload, Time, checksum, frame::FRAME_MAX, testkit::is_right_on_a_wire};
+use crate::{
+    Checksum, Frame, Gso, GsoKind, Headers, Mac, Offload, Time, checksum,
+    frame::FRAME_MAX,
+    parse::{Network, Transport},
+    testkit::is_right_on_a_wire,
+};
 
 /// Bytes off the front of a script; zeros behind its end.
 struct Reader<'a>(&'a [u8]);
@@ -27,14 +35,33 @@ impl Reader<'_> {
         (0..count).map(|_| self.byte()).collect()
     }
 
-    fn address(&mut self) -> std::net::Ipv4Addr {
-        match self.byte() % 8 {
-            0 => GATEWAY,
-            1 => [127, 0, 0, 1].into(),
-            2 => [10, 0, 0, 9].into(),
-            3 => [224, 0, 0, 1].into(),
-            4 => [255, 255, 255, 255].into(),
-            other => [192, 0, 2, other].into(),
+    /// An address of IPv4, or from 128 on of IPv6.
+    fn address(&mut self) -> IpAddr {
+        match self.byte() {
+            pick @ 128.. => self.address6(pick).into(),
+            pick => match pick % 8 {
+                0 => GATEWAY.into(),
+                1 => [127, 0, 0, 1].into(),
+                2 => [10, 0, 0, 9].into(),
+                3 => [224, 0, 0, 1].into(),
+                4 => [255, 255, 255, 255].into(),
+                other => [192, 0, 2, other].into(),
+            },
+        }
+    }
+
+    fn address6(&mut self, pick: u8) -> Ipv6Addr {
+        match pick % 12 {
+            0 => GATEWAY6,
+            1 => GATEWAY_MAC.link_local(),
+            2 => CONTAINER6,
+            3 => CONTAINER_MAC.link_local(),
+            4 => Ipv6Addr::LOCALHOST,
+            5 => Ipv6Addr::UNSPECIFIED,
+            6 => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, u16::from(self.byte() % 3)),
+            7 => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 1),
+            8 => Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x7f00, 1),
+            other => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(other)),
         }
     }
 
@@ -50,13 +77,17 @@ impl Reader<'_> {
 }
 
 /// The endpoints and numbers of a segment that answers another.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Heard {
     port: u16,
-    peer: [u8; 4],
+    peer: IpAddr,
     peer_port: u16,
     sequence: u32,
     acknowledgement: u32,
+}
+
+impl Heard {
+    const NOTHING: Self = Self { port: 0, peer: IpAddr::V4(GATEWAY), peer_port: 0, sequence: 0, acknowledgement: 0 };
 }
 
 struct Stage {
@@ -85,10 +116,11 @@ pub fn run(script: &[u8]) {
         ..Limits::default()
     };
     let mut gateway = Gateway::new(view(GatewayConfig { limits, ..config() }), 3);
-    gateway.set_neighbour(CONTAINER, CONTAINER_MAC);
+    gateway.set_neighbour(CONTAINER.into(), CONTAINER_MAC);
+    gateway.set_neighbour(CONTAINER6.into(), CONTAINER_MAC);
     let published = gateway.new_socket_id();
-    gateway.publish_udp(published, SocketAddrV4::new(CONTAINER, 53));
-    let mut stage = Stage { gateway, world: World::default(), now: Time::ZERO, heard: Heard::default() };
+    gateway.publish_udp(published, (CONTAINER, 53).into());
+    let mut stage = Stage { gateway, world: World::default(), now: Time::ZERO, heard: Heard::NOTHING };
     stage.world.add_udp(published);
     let mut rest = Reader(script);
     while !rest.0.is_empty() {
@@ -103,7 +135,7 @@ pub fn run(script: &[u8]) {
 
 impl Stage {
     fn step(&mut self, rest: &mut Reader<'_>) {
-        match rest.byte() % 12 {
+        match rest.byte() % 14 {
             0 => {
                 let (kind, count) = (rest.byte(), usize::from(rest.byte()));
                 let ethertype = [0x0800, 0x0806, 0x86dd, 0x8100][usize::from(kind % 4)];
@@ -112,21 +144,21 @@ impl Stage {
             1 => {
                 let (to, protocol, count) = (rest.address(), rest.byte(), usize::from(rest.byte()));
                 let verified = Offload { checksum: Checksum::Verified, gso: None };
-                self.frame(&ipv4(to, protocol, &rest.bytes(count)), verified);
+                self.frame(&ip(to, protocol, &rest.bytes(count)), verified);
             }
             2 | 3 => self.segment(rest),
             4 => {
                 let (from, to, port) = (u16::from(rest.byte() % 8), rest.address(), rest.byte());
                 let count = usize::from(rest.byte());
                 let gso = Some(Gso { kind: GsoKind::Udp, size: 7.try_into().unwrap(), ecn: false });
-                let checksum = Checksum::Partial { start: 34, offset: 6 };
+                let checksum = Checksum::Partial { start: transport_at(to), offset: 6 };
                 let offload = if port >= 128 { Offload { checksum, gso } } else { Offload::default() };
-                self.frame(&udp(from, SocketAddrV4::new(to, u16::from(port % 128)), &rest.bytes(count)), offload);
+                self.frame(&udp(from, SocketAddr::new(to, u16::from(port % 128)), &rest.bytes(count)), offload);
             }
             5 => {
                 let count = usize::from(rest.byte());
                 let query = rest.bytes(count);
-                self.frame(&udp(1000, SocketAddrV4::new(GATEWAY, 53), &query), Offload::default());
+                self.frame(&udp(1000, (GATEWAY, 53), &query), Offload::default());
             }
             6 => self.world_changes(rest),
             7 => {
@@ -143,16 +175,35 @@ impl Stage {
                 let socket = self.gateway.new_socket_id();
                 self.world.add_tcp(socket);
                 let peer = (rest.address(), rest.word()).into();
-                let to = SocketAddrV4::new(CONTAINER, u16::from(rest.byte() % 4));
+                let port = rest.byte();
+                let to = (if port < 128 { IpAddr::V4(CONTAINER) } else { CONTAINER6.into() }, u16::from(port % 4)).into();
                 self.gateway.accepted(self.now, socket, peer, to, &mut self.world);
             }
             9 => self.datagrams_arrive(rest),
             10 => self.ping(rest),
-            _ => self.echoes_arrive(rest),
+            11 => self.echoes_arrive(rest),
+            12 => {
+                let (pick, from, hop_limit, next) = (rest.byte(), rest.byte(), rest.byte(), rest.byte());
+                let (to, from, count) = (rest.address6(pick), rest.address6(from), usize::from(rest.byte()));
+                self.frame(&grouped(to, ipv6_from(from, to, hop_limit, next, &rest.bytes(count))), Offload::default());
+            }
+            _ => self.discovery(rest),
         }
         for (socket, what) in self.world.notices() {
             self.gateway.ready(self.now, socket, what, &mut self.world);
         }
+    }
+
+    /// An ICMPv6 message with a right checksum, mostly of neighbour discovery.
+    fn discovery(&mut self, rest: &mut Reader<'_>) {
+        let (to, from, kind, count) = (rest.byte(), rest.byte(), rest.byte(), usize::from(rest.byte()));
+        let (to, from) = (rest.address6(to), rest.address6(from));
+        let kind = if kind < 128 { 133 + kind % 5 } else { kind };
+        let target = if count & 1 == 0 { GATEWAY6.octets().to_vec() } else { Vec::new() };
+        let mut message = [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &target, &rest.bytes(count / 2)].concat();
+        let sum = checksum::finished(checksum::sum(&message, checksum::pseudo_v6(from, to, 58, message.len() as u32)));
+        message[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.frame(&grouped(to, ipv6_from(from, to, 255, 58, &message)), Offload::default());
     }
 
     /// A segment of one of a few flows, with numbers near those that the gateway expects.
@@ -165,7 +216,7 @@ impl Stage {
         let payload = vec![flow; usize::from(rest.word()) % 30_000 * usize::from(flow & 0x20 != 0)];
         let (to, port, server) = match flow & 0x10 {
             0 => (to, 1 + u16::from(flow & 3), 80 + u16::from(flow >> 2 & 3)),
-            _ => (self.heard.peer.into(), self.heard.port, self.heard.peer_port),
+            _ => (self.heard.peer, self.heard.port, self.heard.peer_port),
         };
         let segment = [
             &port.to_be_bytes()[..],
@@ -179,8 +230,9 @@ impl Stage {
             &payload,
         ]
         .concat();
-        let gso = (payload.len() > 1400).then(|| Gso { kind: GsoKind::TcpV4, size: 1400.try_into().unwrap(), ecn: false });
-        self.frame(&ipv4(to, 6, &segment), Offload { checksum: Checksum::Partial { start: 34, offset: 16 }, gso });
+        let kind = if to.is_ipv4() { GsoKind::TcpV4 } else { GsoKind::TcpV6 };
+        let gso = (payload.len() > 1400).then(|| Gso { kind, size: 1400.try_into().unwrap(), ecn: false });
+        self.frame(&ip(to, 6, &segment), Offload { checksum: Checksum::Partial { start: transport_at(to), offset: 16 }, gso });
     }
 
     fn frame(&mut self, bytes: &[u8], offload: Offload) {
@@ -226,12 +278,13 @@ impl Stage {
     /// A ping with one of a few identifiers.
     fn ping(&mut self, rest: &mut Reader<'_>) {
         let (to, id, count) = (rest.address(), rest.byte(), usize::from(rest.byte()));
-        let message = [&[8, 0, 0, 0, 0, id % 8, 0, id][..], &rest.bytes(count)].concat();
-        self.frame(&ipv4(to, 1, &message), Offload { checksum: Checksum::Verified, gso: None });
+        let types = icmp::Types::of(to);
+        let message = [&[types.request, 0, 0, 0, 0, id % 8, 0, id][..], &rest.bytes(count)].concat();
+        self.frame(&ip(to, types.protocol, &message), Offload { checksum: Checksum::Verified, gso: None });
     }
 
     fn echoes_arrive(&mut self, rest: &mut Reader<'_>) {
-        let (from, what, error, len) = (rest.address().into(), rest.byte(), rest.failure(), usize::from(rest.word()));
+        let (from, what, error, len) = (rest.address(), rest.byte(), rest.failure(), usize::from(rest.word()));
         for echo in self.world.echo.values_mut().filter(|echo| !echo.closed) {
             match what % 4 {
                 0 => echo.inbox.push_back((from, u16::from(what), None, vec![what; len.min(65_507)])),
@@ -257,24 +310,29 @@ impl Stage {
             if bytes[12..14] == [8, 6] {
                 continue;
             }
-            let is_fragment = bytes[20] & 0x3f != 0 || bytes[21] != 0;
-            let right = match bytes[23] {
-                _ if is_fragment => is_summed(&bytes[14..34]),
-                1 => is_summed(&bytes[14..34]) && is_summed(&bytes[34..]),
+            let headers = Headers::parse(&bytes).unwrap();
+            let (peer, protocol, start, is_fragment) = match headers.network {
+                Network::Ipv4(ip) => (IpAddr::V4(ip.src), ip.protocol, ip.payload, ip.fragment),
+                Network::Ipv6(ip) => (IpAddr::V6(ip.src), ip.protocol, ip.payload, ip.fragment),
+                Network::Malformed | Network::Other => panic!("no packet: {bytes:02x?}"),
+            };
+            let ip_is_right = peer.is_ipv6() || is_summed(&bytes[14..34]);
+            let right = match protocol {
+                _ if is_fragment => ip_is_right,
+                1 => ip_is_right && is_summed(&bytes[start..]),
+                58 => icmp::is_sound(&Packet::parse(GATEWAY_MAC, &Frame { bytes: &bytes, offload: Offload::default() }).unwrap()),
                 _ => is_right_on_a_wire(&bytes),
             };
             assert!(right, "{bytes:02x?}");
-            if bytes[23] == 6 {
-                let half = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            if let Transport::Tcp(tcp) = headers.transport {
                 let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-                let header = 34 + usize::from(bytes[46] >> 4) * 4;
-                let length = (bytes.len() - header) as u32 + u32::from(bytes[47] & 1) + u32::from(bytes[47] >> 1 & 1);
+                let length = (bytes.len() - tcp.payload) as u32 + u32::from(tcp.flags & 1) + u32::from(tcp.flags >> 1 & 1);
                 self.heard = Heard {
-                    port: half(36),
-                    peer: [bytes[26], bytes[27], bytes[28], bytes[29]],
-                    peer_port: half(34),
-                    sequence: word(42),
-                    acknowledgement: word(38).wrapping_add(length),
+                    port: tcp.dst,
+                    peer,
+                    peer_port: tcp.src,
+                    sequence: word(tcp.start + 8),
+                    acknowledgement: word(tcp.start + 4).wrapping_add(length),
                 };
             }
         }
@@ -287,6 +345,14 @@ impl Stage {
         let sockets = self.world.echo.values().filter(|echo| !echo.closed).count();
         assert_eq!(sockets, open("icmp"));
     }
+}
+
+/// A frame to a group goes to the group's MAC.
+fn grouped(to: Ipv6Addr, mut frame: Vec<u8>) -> Vec<u8> {
+    if to.is_multicast() {
+        frame[..6].copy_from_slice(&Mac::of_ipv6_group(to).0);
+    }
+    frame
 }
 
 /// Whether the checksum within `bytes` is right.

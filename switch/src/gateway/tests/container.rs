@@ -1,6 +1,6 @@
 //! A container with a TCP of its own (smoltcp's), and the run of a network between it, the gateway and the world.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet},
@@ -36,23 +36,37 @@ impl TxToken for Tx<'_> {
         let result = f(&mut packet);
         let mut offload = Offload::default();
         if self.0.superframes {
-            let pseudo = checksum::pseudo_v4(
-                packet[12..16].first_chunk::<4>().copied().unwrap().into(),
-                packet[16..20].first_chunk::<4>().copied().unwrap().into(),
-                6,
-                (len - 20) as u16,
-            );
-            packet[36..38].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
-            offload.checksum = Checksum::Partial { start: 34, offset: 16 };
-            offload.gso = self.1.map(|size| Gso { kind: GsoKind::TcpV4, size, ecn: false });
+            let header = if is_v4(&packet) { 20 } else { 40 };
+            let parsed = Packet::from_bytes(CONTAINER_MAC, &packet, offload).unwrap();
+            let pseudo = checksum::pseudo(parsed.source, parsed.destination, 6, (len - header) as u16);
+            packet[header + 16..header + 18].copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
+            offload.checksum = Checksum::Partial { start: 14 + header as u16, offset: 16 };
+            let kind = if is_v4(&packet) { GsoKind::TcpV4 } else { GsoKind::TcpV6 };
+            offload.gso = self.1.map(|size| Gso { kind, size, ecn: false });
         }
-        self.0.sent.push_back((ethernet(0x0800, &packet), offload));
+        self.0.sent.push_back((ethernet(if is_v4(&packet) { 0x0800 } else { 0x86dd }, &packet), offload));
         result
     }
 
     fn set_meta(&mut self, meta: PacketMeta) {
         self.1 = meta.segmentation_offload_size;
     }
+}
+
+/// The frame with a destination-options header of eight bytes between its IPv6 header and its segment.
+fn extended(bytes: Vec<u8>, offload: Offload) -> (Vec<u8>, Offload) {
+    let length = u16::from_be_bytes([bytes[18], bytes[19]]) + 8;
+    let [high, low] = length.to_be_bytes();
+    let header = [&bytes[..18], &[high, low, 60], &bytes[21..54]].concat();
+    let checksum = match offload.checksum {
+        Checksum::Partial { start, offset } => Checksum::Partial { start: start + 8, offset },
+        other => other,
+    };
+    ([&header[..], &[bytes[20], 0, 1, 4, 0, 0, 0, 0], &bytes[54..]].concat(), Offload { checksum, ..offload })
+}
+
+fn is_v4(packet: &[u8]) -> bool {
+    packet[0] >> 4 == 4
 }
 
 impl Device for Link {
@@ -107,6 +121,8 @@ pub(super) struct Lab {
     pub(super) longest: usize,
     /// What the gateway dropped.
     pub(super) drops: Vec<DropReason>,
+    /// The container puts an extension header into its IPv6 packets.
+    pub(super) extend_headers: bool,
     /// The ICMP errors that the container saw: type and code.
     pub(super) icmp: Vec<(u8, u8)>,
 }
@@ -114,11 +130,16 @@ pub(super) struct Lab {
 impl Lab {
     pub(super) fn new(config: GatewayConfig, superframes: bool) -> Self {
         let mut gateway = Gateway::new(view(config), 42);
-        gateway.set_neighbour(CONTAINER, CONTAINER_MAC);
+        gateway.set_neighbour(CONTAINER.into(), CONTAINER_MAC);
+        gateway.set_neighbour(CONTAINER6.into(), CONTAINER_MAC);
         let mut link = Link { superframes, ..Link::default() };
         let mut interface = Interface::new(Config::new(HardwareAddress::Ip), &mut link, Instant::ZERO);
-        interface.update_ip_addrs(|addresses| addresses.push(IpCidr::new(CONTAINER.into(), 24)).unwrap());
+        interface.update_ip_addrs(|addresses| {
+            addresses.push(IpCidr::new(CONTAINER.into(), 24)).unwrap();
+            addresses.push(IpCidr::new(CONTAINER6.into(), 64)).unwrap();
+        });
         interface.routes_mut().add_default_ipv4_route(GATEWAY).unwrap();
+        interface.routes_mut().add_default_ipv6_route(GATEWAY6).unwrap();
         Self {
             gateway,
             world: World::default(),
@@ -132,13 +153,14 @@ impl Lab {
             frames: 0,
             longest: 0,
             drops: Vec::new(),
+            extend_headers: false,
             icmp: Vec::new(),
         }
     }
 
     /// A socket of the container that connects to `to`.
-    pub(super) fn connect(&mut self, to: SocketAddrV4, port: u16) -> SocketHandle {
-        let handle = self.sockets.add(socket());
+    pub(super) fn connect(&mut self, to: impl Into<SocketAddr>, port: u16) -> SocketHandle {
+        let (handle, to) = (self.sockets.add(socket()), to.into());
         self.socket_with(handle, |socket, context| socket.connect(context, to, port).unwrap());
         handle
     }
@@ -175,6 +197,7 @@ impl Lab {
         let mut busy = false;
         while let Some((bytes, offload)) = self.link.sent.pop_front() {
             busy = true;
+            let (bytes, offload) = if self.extend_headers { extended(bytes, offload) } else { (bytes, offload) };
             self.travel(Travelling { outward: true, bytes, offload });
         }
         for (socket, what) in self.world.notices() {
@@ -233,10 +256,23 @@ impl Lab {
         if let Checksum::Partial { start, offset } = offload.checksum {
             assert!(checksum::finish(&mut bytes, start, offset));
         }
-        if bytes[23] == 1 {
-            self.icmp.push((bytes[34], bytes[35]));
+        let packet = Packet::parse(GATEWAY_MAC, &Frame { bytes: &bytes, offload }).unwrap();
+        if packet.is_icmp() {
+            self.icmp.push((packet.payload[0], packet.payload[1]));
         }
         self.link.arrived.push_back(bytes.split_off(14));
+    }
+
+    /// The payloads of the segments that the gateway's superframes are to be cut into, each length once; nothing arrives.
+    pub(super) fn sizes_of_segments(&mut self) -> Vec<usize> {
+        let mut sizes = std::collections::BTreeSet::new();
+        for (socket, _) in self.world.notices() {
+            self.gateway.ready(self.now, socket, Readiness { readable: true, ..Readiness::default() }, &mut self.world);
+        }
+        for (_, offload) in self.world.emitted.drain(..) {
+            sizes.extend(offload.gso.map(|gso| usize::from(gso.size.get())));
+        }
+        sizes.into_iter().collect()
     }
 
     /// Runs until `done`, moving the clock to the next timer whenever nothing happens; fails after too much of either.

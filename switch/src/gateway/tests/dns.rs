@@ -1,6 +1,9 @@
 //! Names.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddrV4},
+    time::Duration,
+};
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query, ResponseCode},
@@ -51,7 +54,7 @@ impl Lab {
         }
         let packet = Packet::parse(GATEWAY_MAC, &finished(&bytes)).unwrap();
         assert!(packet.transport_is_sound());
-        assert_eq!((packet.source, packet::ports(packet.payload)), (GATEWAY, Some((53, CLIENT))));
+        assert_eq!((packet.source, packet::ports(packet.payload)), (GATEWAY.into(), Some((53, CLIENT))));
         Some(Message::from_vec(packet::udp_payload(&packet).unwrap()).unwrap())
     }
 

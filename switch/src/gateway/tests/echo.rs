@@ -1,6 +1,9 @@
 //! Pings beyond the gateway.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::{
     super::{testkit::*, *},

@@ -3,10 +3,13 @@
 mod container;
 mod dns;
 mod echo;
+mod ipv6;
 mod policy;
 mod publish;
 mod tcp;
 mod udp;
+
+use std::net::Ipv4Addr;
 
 use super::{testkit::*, *};
 use crate::{Offload, checksum};

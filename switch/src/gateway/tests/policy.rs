@@ -1,6 +1,6 @@
 //! Where a container may send, and every reason for which the gateway drops.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use super::{
     super::{
@@ -26,9 +26,10 @@ fn the_table_of_destinations_holds() {
         ("127.0.0.1", Forbidden, out("127.0.0.1"), Forbidden),
         ("127.9.9.9", Forbidden, out("127.9.9.9"), Forbidden),
         ("203.0.113.200", Forbidden, out("203.0.113.200"), Forbidden),
-        ("::ffff:127.0.0.1", Forbidden, out("127.0.0.1"), Forbidden),
-        ("::ffff:203.0.113.200", Forbidden, out("203.0.113.200"), Forbidden),
-        ("::ffff:10.0.0.9", Subnet, Subnet, Subnet),
+        ("::ffff:127.0.0.1", Forbidden, Forbidden, Forbidden),
+        ("::ffff:203.0.113.200", Forbidden, Forbidden, Forbidden),
+        ("::ffff:192.0.2.1", Forbidden, Forbidden, Forbidden),
+        ("::ffff:10.0.0.9", Forbidden, Forbidden, Forbidden),
         ("::1", Forbidden, out("::1"), Forbidden),
         ("::", Forbidden, Forbidden, Forbidden),
         ("ff02::1", Forbidden, Forbidden, Forbidden),
@@ -113,7 +114,7 @@ fn every_reason_to_drop_a_packet_is_given() {
     wrong_header_sum[24] ^= 1;
     let mut group_source = good.clone();
     group_source[6] |= 1;
-    let table: [(&str, DropReason, Vec<u8>); 14] = [
+    let table: [(&str, DropReason, Vec<u8>); 13] = [
         ("no Ethernet header", DropReason::GatewayMalformed, good[..13].to_vec()),
         ("a group source", DropReason::GatewayMalformed, group_source),
         ("no IP header", DropReason::GatewayMalformed, good[..33].to_vec()),
@@ -127,11 +128,15 @@ fn every_reason_to_drop_a_packet_is_given() {
         ("another's source", DropReason::SpoofedSource, changed(26, 11)),
         ("the gateway's source", DropReason::SpoofedSource, changed(29, 1)),
         ("a host of the subnet", DropReason::GatewayUnsupported, syn(Ipv4Addr::new(10, 0, 0, 9))),
-        ("IPv6", DropReason::GatewayUnsupported, ethernet(0x86dd, &[0x60; 40])),
     ];
     for (what, reason, frame) in table {
         assert_eq!(fate(config(), &frame).0, Err(reason), "{what}");
     }
+    let mut ipv4_in_disguise = good.clone();
+    ipv4_in_disguise[12..14].copy_from_slice(&[0x86, 0xdd]);
+    assert_eq!(fate(config(), &ipv4_in_disguise).0, Err(DropReason::GatewayMalformed));
+    let without_ipv6 = GatewayConfig { ipv6: None, ..config() };
+    assert_eq!(fate(without_ipv6, &ethernet(0x86dd, &[0x60; 40])).0, Err(DropReason::GatewayUnsupported));
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Connections that a publication accepted.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use smoltcp::socket::tcp::State;
 
@@ -14,7 +17,7 @@ const CLIENT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0
 fn accept(lab: &mut Lab, peer: SocketAddr, port: u16) -> SocketId {
     let socket = lab.gateway.new_socket_id();
     lab.world.add_tcp(socket);
-    lab.gateway.accepted(lab.now, socket, peer, SocketAddrV4::new(CONTAINER, port), &mut lab.world);
+    lab.gateway.accepted(lab.now, socket, peer, (CONTAINER, port).into(), &mut lab.world);
     socket
 }
 
@@ -96,7 +99,7 @@ fn a_connection_for_nobody_and_one_too_many_are_reset_and_counted() {
     let mut lab = Lab::new(config(), true);
     let socket = lab.gateway.new_socket_id();
     lab.world.add_tcp(socket);
-    let nobody = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 80);
+    let nobody = SocketAddr::from(([10, 0, 0, 99], 80));
     lab.gateway.accepted(lab.now, socket, CLIENT, nobody, &mut lab.world);
     assert!(lab.world.tcp[&socket].reset);
     assert_eq!(lab.world.drops, [DropReason::GatewayUnsupported]);

@@ -1,6 +1,9 @@
 //! TCP between a container and the world.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use smoltcp::socket::tcp::{RecvError, State};
 
@@ -18,8 +21,12 @@ fn pattern(len: usize) -> Vec<u8> {
 
 /// A lab with an open connection.
 fn connected(config: GatewayConfig, superframes: bool) -> (Lab, smoltcp::iface::SocketHandle) {
+    connected_to(SERVER.into(), config, superframes)
+}
+
+pub(super) fn connected_to(server: SocketAddr, config: GatewayConfig, superframes: bool) -> (Lab, smoltcp::iface::SocketHandle) {
     let mut lab = Lab::new(config, superframes);
-    let handle = lab.connect(SERVER, 40_000);
+    let handle = lab.connect(server, 40_000);
     lab.settle();
     lab.host().outcome = Some(Ok(()));
     lab.settle();
@@ -107,7 +114,7 @@ fn ten_megabytes_go_both_ways_unharmed() {
 }
 
 /// Sends as much both ways and looks at what arrives.
-fn exchange(lab: &mut Lab, handle: smoltcp::iface::SocketHandle, len: usize) {
+pub(super) fn exchange(lab: &mut Lab, handle: smoltcp::iface::SocketHandle, len: usize) {
     let data = pattern(len);
     lab.host().inbox.extend(&data);
     let (mut sent, mut received) = (0, Vec::new());

@@ -1,6 +1,9 @@
 //! UDP outward, and the publications.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use super::{
     super::{testkit::*, udp::BUDGET, *},
@@ -13,65 +16,70 @@ const OTHER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 11), 6
 
 /// A datagram as the container receives it.
 #[derive(Debug, PartialEq, Eq)]
-struct Received {
-    from: SocketAddrV4,
-    to: SocketAddrV4,
-    payload: Vec<u8>,
+pub(super) struct Received {
+    pub(super) from: SocketAddr,
+    pub(super) to: SocketAddr,
+    pub(super) payload: Vec<u8>,
 }
 
-struct Lab {
-    gateway: Gateway,
-    world: World,
-    now: Time,
+pub(super) struct Lab {
+    pub(super) gateway: Gateway,
+    pub(super) world: World,
+    pub(super) now: Time,
 }
 
 impl Lab {
-    fn new(config: GatewayConfig) -> Self {
+    pub(super) fn new(config: GatewayConfig) -> Self {
         let mut gateway = Gateway::new(view(config), 9);
-        gateway.set_neighbour(CONTAINER, CONTAINER_MAC);
+        gateway.set_neighbour(CONTAINER.into(), CONTAINER_MAC);
+        gateway.set_neighbour(CONTAINER6.into(), CONTAINER_MAC);
         Self { gateway, world: World::default(), now: Time::from_nanos(1_000_000_000) }
     }
 
-    fn send(&mut self, from: u16, to: SocketAddrV4, payload: &[u8]) -> Result<(), DropReason> {
+    pub(super) fn send(&mut self, from: u16, to: impl Into<SocketAddr>, payload: &[u8]) -> Result<(), DropReason> {
         self.gateway.frame(self.now, &finished(&udp(from, to, payload)), &mut self.world)
     }
 
-    /// Publishes the container's port 53, and returns the host socket.
+    /// Publishes a port of the container, and returns the host socket.
     fn publish(&mut self, port: u16) -> SocketId {
+        self.publish_at((CONTAINER, port).into())
+    }
+
+    pub(super) fn publish_at(&mut self, to: SocketAddr) -> SocketId {
         let socket = self.gateway.new_socket_id();
         self.world.add_udp(socket);
-        self.gateway.publish_udp(socket, SocketAddrV4::new(CONTAINER, port));
+        self.gateway.publish_udp(socket, to);
         socket
     }
 
     /// A datagram arrives on a host socket.
-    fn arrive(&mut self, socket: SocketId, from: impl Into<SocketAddr>, payload: &[u8]) {
+    pub(super) fn arrive(&mut self, socket: SocketId, from: impl Into<SocketAddr>, payload: &[u8]) {
         let local = Some(IpAddr::from([203, 0, 113, 1]));
         self.world.udp.get_mut(&socket).unwrap().inbox.push_back((from.into(), local, payload.to_vec()));
         self.notice();
     }
 
-    fn notice(&mut self) {
+    pub(super) fn notice(&mut self) {
         for (socket, what) in self.world.notices() {
             self.gateway.ready(self.now, socket, what, &mut self.world);
         }
     }
 
-    fn pass(&mut self, time: Duration) {
+    pub(super) fn pass(&mut self, time: Duration) {
         self.now = self.now + time;
         while self.gateway.next_timer().is_some_and(|at| at <= self.now) {
             self.gateway.timer(self.now, &mut self.world);
         }
     }
 
-    fn mapped(&self) -> SocketId {
+    pub(super) fn mapped(&self) -> SocketId {
         let open: Vec<_> = self.world.udp.iter().filter(|(_, udp)| !udp.closed).map(|(socket, _)| *socket).collect();
         assert_eq!(open.len(), 1);
         open[0]
     }
 
     /// The next datagram that the container gets; its checksum is right.
-    fn received(&mut self) -> Option<Received> {
+    pub(super) fn received(&mut self) -> Option<Received> {
         let (mut bytes, offload) = self.world.emitted.pop_front()?;
         assert_eq!(offload.gso, None);
         if let Checksum::Partial { start, offset } = offload.checksum {
@@ -81,18 +89,19 @@ impl Lab {
         assert!(packet.transport_is_sound());
         let (source, destination) = packet::ports(packet.payload).unwrap();
         Some(Received {
-            from: SocketAddrV4::new(packet.source, source),
-            to: SocketAddrV4::new(packet.destination, destination),
+            from: SocketAddr::new(packet.source, source),
+            to: SocketAddr::new(packet.destination, destination),
             payload: packet::udp_payload(&packet).unwrap().to_vec(),
         })
     }
 
     /// Type and code of the next packet, an ICMP error, and the ports that it quotes.
-    fn icmp(&mut self) -> Option<(u8, u8, (u16, u16))> {
+    pub(super) fn icmp(&mut self) -> Option<(u8, u8, (u16, u16))> {
         let (bytes, _) = self.world.emitted.pop_front()?;
-        assert_eq!(bytes[23], 1);
-        assert_eq!(checksum::finished(checksum::sum(&bytes[34..], 0)), 0);
-        Some((bytes[34], bytes[35], packet::ports(&bytes[62..]).unwrap()))
+        let packet = Packet::parse(GATEWAY_MAC, &finished(&bytes)).unwrap();
+        assert!(packet.is_icmp() && icmp::is_sound(&packet));
+        let quoted = packet.payload[8..].split_at(if packet.source.is_ipv4() { 20 } else { 40 }).1;
+        Some((packet.payload[0], packet.payload[1], packet::ports(quoted).unwrap()))
     }
 }
 
@@ -107,7 +116,7 @@ fn one_mapping_serves_every_peer_and_any_peer_may_answer() {
     for from in [OTHER, stranger] {
         lab.arrive(socket, from, b"answer");
         let to = SocketAddrV4::new(CONTAINER, 7000);
-        assert_eq!(lab.received(), Some(Received { from, to, payload: b"answer".to_vec() }));
+        assert_eq!(lab.received(), Some(Received { from: from.into(), to: to.into(), payload: b"answer".to_vec() }));
     }
     lab.send(7001, PEER, b"").unwrap();
     assert_eq!(lab.world.udp.len(), 2, "another endpoint has a mapping of its own");
@@ -247,7 +256,7 @@ fn with_host_loopback_the_gateways_ports_are_the_hosts() {
     let local = SocketAddr::from(([127, 0, 0, 1], 8125));
     assert_eq!(lab.world.udp[&socket].sent, [(local, None, b"metric".to_vec())]);
     lab.arrive(socket, local, b"ok");
-    assert_eq!(lab.received().unwrap().from, SocketAddrV4::new(GATEWAY, 8125));
+    assert_eq!(lab.received().unwrap().from, (GATEWAY, 8125).into());
     let mut lab = Lab::new(config());
     lab.send(7000, SocketAddrV4::new(GATEWAY, 8125), b"metric").unwrap();
     assert_eq!(lab.icmp(), Some((3, 3, (7000, 8125))));
@@ -259,7 +268,7 @@ fn a_client_of_a_publication_keeps_its_address_and_gets_its_answer() {
     let socket = lab.publish(5353);
     lab.arrive(socket, PEER, b"query");
     let to = SocketAddrV4::new(CONTAINER, 5353);
-    assert_eq!(lab.received(), Some(Received { from: PEER, to, payload: b"query".to_vec() }));
+    assert_eq!(lab.received(), Some(Received { from: PEER.into(), to: to.into(), payload: b"query".to_vec() }));
     lab.send(5353, PEER, b"answer").unwrap();
     let local = Some(IpAddr::from([203, 0, 113, 1]));
     assert_eq!(lab.world.udp[&socket].sent, [(PEER.into(), local, b"answer".to_vec())], "from the address the client knows");
@@ -284,7 +293,7 @@ fn a_client_whose_address_means_something_else_inside_appears_as_the_gateway() {
     for client in clients {
         lab.arrive(socket, client, b"query");
         let apparent = lab.received().unwrap().from;
-        assert_eq!(*apparent.ip(), GATEWAY);
+        assert_eq!(apparent.ip(), GATEWAY);
         assert!(seen.insert(apparent), "each has a port of its own");
         lab.arrive(socket, client, b"again");
         assert_eq!(lab.received().unwrap().from, apparent, "and keeps it");
