@@ -16,7 +16,7 @@
 //!   gives up its own oldest entry for a new one; a port below its share takes the place of the oldest entry of the port that
 //!   holds most.
 //! - **The attack it resists:** one port that sends from ever new addresses to push out the others', so that their traffic is
-//!   flooded to it. It only pushes out its own. The hash is keyed by the standard library, so addresses cannot be chosen to
+//!   flooded to it. It only pushes out its own. The hash is keyed at random, so addresses cannot be chosen to
 //!   collide; the key decides where an entry lies in memory and nothing that can be seen from outside.
 //! - **Locking:** a lookup and the refresh of `seen` take a shard's read lock and store atomically. Whatever changes the set of
 //!   entries holds the one mutex of the [`Books`], always taken before a shard's lock. No guard leaves this file.
@@ -33,12 +33,15 @@ use std::{
 
 use dashmap::DashMap;
 
+use self::hash::Keyed;
 use crate::{DropReason, Mac, PortId, Time};
+
+mod hash;
 
 /// The MAC table of one network, shared by its workers.
 #[derive(Debug)]
 pub struct Fdb {
-    entries: DashMap<Mac, Entry>,
+    entries: DashMap<Mac, Entry, Keyed>,
     books: Mutex<Books>,
     /// Nanoseconds.
     ageing: AtomicU64,
@@ -89,7 +92,7 @@ impl Fdb {
     /// An empty table of at most `max` learned entries that expire after `ageing`.
     pub fn new(max: usize, ageing: Duration) -> Self {
         let fdb = Self {
-            entries: DashMap::with_shard_amount(SHARDS),
+            entries: DashMap::with_hasher_and_shard_amount(Keyed::default(), SHARDS),
             books: Mutex::new(Books { max, learned: 0, ports: BTreeMap::new() }),
             ageing: AtomicU64::new(0),
         };
