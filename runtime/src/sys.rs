@@ -286,7 +286,6 @@ pub(crate) mod tun {
         nix::ioctl_write_int_bad!(tunsetoffload, libc::TUNSETOFFLOAD);
         nix::ioctl_write_ptr_bad!(tunsetvnethdrsz, libc::TUNSETVNETHDRSZ, libc::c_int);
         nix::ioctl_write_ptr_bad!(tunsetvnetle, libc::TUNSETVNETLE, libc::c_int);
-        nix::ioctl_write_ptr_bad!(tunsetsndbuf, libc::TUNSETSNDBUF, libc::c_int);
     }
 
     /// TUNSETIFF: makes the interface, or attaches to it, in the network namespace of the calling thread. `flags` are IFF_TAP and
@@ -325,12 +324,6 @@ pub(crate) mod tun {
         let yes: c_int = 1;
         // SAFETY: the kernel reads one int that outlives the call.
         unsafe { ioctl::tunsetvnetle(tun.as_raw_fd(), &raw const yes) }.map(drop)
-    }
-
-    /// TUNSETSNDBUF: how many bytes written to the descriptor may wait unread in the interface's namespace.
-    pub(crate) fn set_send_buffer(tun: BorrowedFd<'_>, bytes: c_int) -> nix::Result<()> {
-        // SAFETY: the kernel reads one int that outlives the call.
-        unsafe { ioctl::tunsetsndbuf(tun.as_raw_fd(), &raw const bytes) }.map(drop)
     }
 }
 

@@ -33,10 +33,6 @@ const OFFLOADS: c_uint = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 
 /// Since Linux 6.2, and both at once or neither.
 const UDP_OFFLOADS: c_uint = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
-/// Bytes of frames from the switch that may wait for the namespace's stack to take them before a write says EAGAIN. The kernel's
-/// own default is no bound at all.
-const SEND_BUFFER: c_int = 16 * 1024 * 1024;
-
 /// How an interface is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
@@ -78,6 +74,5 @@ fn set_up(tap: BorrowedFd<'_>) -> Result<(), TapError> {
     tun::set_vnet_little_endian(tap).map_err(unable("little-endian virtio-net headers"))?;
     tun::set_offload(tap, OFFLOADS | UDP_OFFLOADS)
         .or_else(|_| tun::set_offload(tap, OFFLOADS))
-        .map_err(unable("checksum and TCP segmentation offload"))?;
-    tun::set_send_buffer(tap, SEND_BUFFER).map_err(unable("bounded send buffers"))
+        .map_err(unable("checksum and TCP segmentation offload"))
 }
