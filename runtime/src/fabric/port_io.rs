@@ -14,7 +14,8 @@ use netloom_switch::{
     frame::FRAME_MAX,
     vnet::{self, VNET_HEADER},
 };
-use nix::{errno::Errno, sys::uio::writev, unistd::read};
+// Not nix's: the C library makes every read and write of a program with threads a point of cancellation, twice per frame.
+use rustix::io::{Errno, read, writev};
 
 use super::closer::Deferred;
 
@@ -88,7 +89,7 @@ impl TapPort {
 impl PortIo for TapPort {
     fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
         let bytes = buffer.bytes();
-        let len = match read(&self.0, bytes) {
+        let len = match read(&self.0, &mut *bytes) {
             Ok(0) => return Err(RecvError::Closed),
             Ok(len) => len,
             Err(errno) => return Err(recv_error(errno)),
@@ -119,8 +120,8 @@ impl PortIo for TapPort {
 /// EBADFD is what a TAP says whose interface was deleted, or whose namespace was torn down.
 fn recv_error(errno: Errno) -> RecvError {
     match errno {
-        Errno::EAGAIN => RecvError::Empty,
-        Errno::EBADFD | Errno::EBADF | Errno::ENODEV => RecvError::Closed,
+        Errno::AGAIN => RecvError::Empty,
+        Errno::BADFD | Errno::BADF | Errno::NODEV => RecvError::Closed,
         // EINVAL: the kernel could not describe the frame in a virtio-net header, and has consumed it.
         _ => RecvError::Unfit { len: 0, reason: DropReason::BadOffload },
     }
@@ -128,8 +129,8 @@ fn recv_error(errno: Errno) -> RecvError {
 
 fn send_error(errno: Errno) -> DropReason {
     match errno {
-        Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM => DropReason::EgressFull,
-        Errno::EBADFD | Errno::EBADF | Errno::ENODEV => DropReason::PortClosed,
+        Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => DropReason::EgressFull,
+        Errno::BADFD | Errno::BADF | Errno::NODEV => DropReason::PortClosed,
         // EIO: the interface is down. EINVAL: a header that the kernel does not take.
         _ => DropReason::EgressRefused,
     }
