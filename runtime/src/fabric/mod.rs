@@ -25,6 +25,7 @@ mod inbox;
 mod listeners;
 mod network;
 mod outside;
+mod patience;
 mod port;
 mod port_io;
 mod sockets;

@@ -44,10 +44,14 @@ impl Timers {
         }
     }
 
+    /// Whether anything's time has come.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.0.first().is_some_and(|(at, _)| *at <= now)
+    }
+
     /// Takes the next thing whose time has come.
     pub(super) fn next(&mut self, now: Time) -> Option<Due> {
-        self.0.first().filter(|(at, _)| *at <= now)?;
-        self.0.pop_first().map(|(_, due)| due)
+        if self.is_due(now) { self.0.pop_first().map(|(_, due)| due) } else { None }
     }
 
     /// How long to wait at most. In whole milliseconds, rounded up: a timer is never early, so a turn is never wasted.

@@ -9,6 +9,7 @@ use std::{
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
     time::Instant,
 };
 
@@ -23,6 +24,7 @@ use super::{
     FlowReport, NetworkId,
     inbox::Inbox,
     network::Network,
+    patience::Patience,
     port::{Place, Port, PortKey, Progress},
     port_io::Buffer,
     sources::{Source, Sources, Token},
@@ -65,6 +67,7 @@ pub(super) struct Worker {
     ready: VecDeque<Token>,
     rung: bool,
     stopping: bool,
+    patience: Patience,
     /// The networks whose MAC tables this worker ages: all on the first, none on the others.
     ages: Vec<Arc<Network>>,
     ageing: Option<Time>,
@@ -87,6 +90,7 @@ impl Worker {
             ready: VecDeque::new(),
             rung: false,
             stopping: false,
+            patience: Patience::default(),
             ages: Vec::new(),
             ageing: None,
             buffer: Buffer::new(),
@@ -105,9 +109,7 @@ impl Worker {
     /// One turn.
     pub(super) fn turn(&mut self) -> ControlFlow<()> {
         let busy = self.rung || !self.ready.is_empty();
-        let timeout = if busy { EpollTimeout::ZERO } else { self.timers.timeout(self.now) };
-        let count = self.sources.wait(&mut self.events, timeout);
-        self.now = self.clock.now();
+        let count = if busy { self.look() } else { self.wait() };
         for index in 0..count {
             self.event(index);
         }
@@ -121,6 +123,33 @@ impl Worker {
             self.read_inbox();
         }
         if self.stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// What is ready now. The clock is read once it is known.
+    fn look(&mut self) -> usize {
+        let count = self.sources.wait(&mut self.events, EpollTimeout::ZERO);
+        self.now = self.clock.now();
+        count
+    }
+
+    /// Waits for work: awake for as long as that has been paying, then asleep.
+    fn wait(&mut self) -> usize {
+        let until = self.clock.now() + self.patience.span();
+        loop {
+            let count = self.look();
+            if count > 0 || self.timers.is_due(self.now) {
+                return count;
+            }
+            if self.now >= until {
+                break;
+            }
+            thread::yield_now();
+        }
+        let asleep = self.now;
+        let count = self.sources.wait(&mut self.events, self.timers.timeout(asleep));
+        self.now = self.clock.now();
+        self.patience.slept(self.now.since(asleep));
+        count
     }
 
     fn event(&mut self, index: usize) {
