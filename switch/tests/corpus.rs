@@ -15,8 +15,14 @@ use netloom_switch::{
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: &[Target] =
-    &[("parse", fuzz::parse), ("vnet", fuzz::vnet), ("gso", fuzz::gso), ("handle_ops", fuzz::handle_ops), ("gateway", fuzz::gateway)];
+const TARGETS: &[Target] = &[
+    ("parse", fuzz::parse),
+    ("vnet", fuzz::vnet),
+    ("gso", fuzz::gso),
+    ("handle_ops", fuzz::handle_ops),
+    ("gateway", fuzz::gateway),
+    ("dns_stream", fuzz::dns_stream),
+];
 
 fn corpus(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target)
@@ -111,6 +117,23 @@ fn gateway_scripts() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// What clients say over TCP to a gateway's DNS: the size of the pieces, and messages with their lengths.
+fn dns_streams() -> Vec<(&'static str, Vec<u8>)> {
+    let message = |name: &[u8], kind: u8| {
+        let message = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], name, &[0, kind, 0, 1]].concat();
+        [&(message.len() as u16).to_be_bytes()[..], &message].concat()
+    };
+    let (here, far) = (message(b"\x03web\0", 1), message(b"\x07example\x03com\0", 1));
+    vec![
+        ("one-byte-at-a-time", [&[1][..], &here, &here].concat()),
+        ("pipelined-past-the-limit", [&[255][..], &far.repeat(6), &here].concat()),
+        ("empty-and-short", [&[7, 0, 0, 0, 0, 0, 1, 9, 0, 12][..], &here].concat()),
+        ("a-length-that-never-comes", [&[9, 0xff, 0xff][..], &here.repeat(20)].concat()),
+        ("a-compression-loop", [&[255][..], &message(&[0xc0, 0x0c], 1)].concat()),
+        ("a-response", [&[255][..], &[0, 12, 0, 7, 0x81, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat()),
+    ]
+}
+
 fn bless() {
     for (target, _) in TARGETS {
         fs::create_dir_all(corpus(target)).unwrap();
@@ -124,6 +147,9 @@ fn bless() {
     }
     for (name, script) in scripts() {
         fs::write(corpus("handle_ops").join(name), script.concat()).unwrap();
+    }
+    for (name, bytes) in dns_streams() {
+        fs::write(corpus("dns_stream").join(name), bytes).unwrap();
     }
     for (name, script) in gateway_scripts() {
         fs::write(corpus("gateway").join(name), script).unwrap();

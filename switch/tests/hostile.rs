@@ -50,6 +50,19 @@ proptest! {
     }
 
     #[test]
+    fn a_client_over_tcp_gets_whole_answers_or_none_whatever_it_says(
+        piece in 1u8..40, parts in prop::collection::vec((0usize..4, prop::collection::vec(any::<u8>(), 0..30)), 0..20),
+    ) {
+        let question = [0, 21, 0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 3, b'w', b'e', b'b', 0, 0, 1, 0, 1];
+        let bytes = parts.iter().flat_map(|(kind, junk)| match kind {
+            0 => junk.clone(),
+            1 => [&(junk.len() as u16).to_be_bytes()[..], junk].concat(),
+            _ => question.to_vec(),
+        });
+        fuzz::dns_stream(&std::iter::once(piece).chain(bytes).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_tcp_flow_keeps_its_promises_whatever_its_ends_do(
         is_v6: bool,
         steps in prop::collection::vec((prop::sample::select(vec![2u8, 3, 6, 6, 7]), prop::collection::vec(any::<u8>(), 8..12)), 1..150),

@@ -30,14 +30,17 @@ impl Daemon {
     }
 }
 
-/// The names on one network, each container's own before its aliases.
+/// The names on one network. All containers' own names come before any alias: an address is called by the first name it has, and
+/// several containers may share an alias.
 fn names_on(state: &State, network: &str) -> Names {
     let mut hosts: Vec<(String, Vec<IpAddr>)> = Vec::new();
     let mut place = std::collections::HashMap::new();
-    for container in state.containers.values() {
-        let Some(port) = container.port_on(network) else { continue };
+    let all = || state.containers.values().filter_map(|container| Some((container.port_on(network)?, container.names_on(network))));
+    let own = all().map(|(port, names)| (port, names.into_iter().take(1).collect::<Vec<_>>()));
+    let others = all().map(|(port, names)| (port, names.into_iter().skip(1).collect()));
+    for (port, names) in own.chain(others) {
         let address = IpAddr::V4(port.attachment.ip);
-        for name in container.names_on(network) {
+        for name in names {
             let name = name.to_ascii_lowercase();
             let index = *place.entry(name.clone()).or_insert_with(|| {
                 hosts.push((name, Vec::new()));

@@ -99,6 +99,10 @@ pub struct Limits {
     pub echo_idle: Duration,
     /// DNS queries that wait for a resolver.
     pub dns_queries: usize,
+    /// Clients that ask over TCP.
+    pub dns_streams: usize,
+    /// How long such a client may be silent (RFC 7766, 6.2.3).
+    pub dns_idle: Duration,
     /// How long one resolver gets.
     pub dns_timeout: Duration,
     /// ICMP errors a second (RFC 1812, 4.3.2.8).
@@ -122,6 +126,8 @@ impl Default for Limits {
             echo_mappings: 256,
             echo_idle: Duration::from_secs(60),
             dns_queries: 256,
+            dns_streams: 64,
+            dns_idle: Duration::from_secs(10),
             dns_timeout: Duration::from_secs(2),
             icmp_errors: 100,
         }

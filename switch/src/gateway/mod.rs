@@ -157,9 +157,30 @@ impl Gateway {
         }
         self.core.neighbours.learn(packet.source, packet.mac);
         match packet.protocol {
-            packet::TCP => self.tcp.frame(&mut self.core, now, packet, outside),
+            packet::TCP => self.tcp(now, packet, outside),
             packet::UDP => self.udp(now, packet, outside),
             _ => self.other(now, packet, outside),
+        }
+    }
+
+    fn tcp(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        let core = &mut self.core;
+        let Some(key) = dns::stream_key(&core.view, packet) else { return self.tcp.frame(core, now, packet, outside) };
+        let most = core.view.config.limits.dns_streams;
+        let result = self.tcp.frame(core, now, packet, &mut self.dns.streams.serve(now, key, most, outside));
+        self.serve_streams(now, outside);
+        result
+    }
+
+    /// Lets the flows of those go on who ask for names over TCP, as far as they can.
+    fn serve_streams(&mut self, now: Time, outside: &mut impl Outside) {
+        let core = &mut self.core;
+        while let Some((key, what)) = self.dns.next_stream(core, now, outside) {
+            let mut served = self.dns.streams.serve(now, key, 0, outside);
+            match what.error {
+                true => self.tcp.reset(core, now, key, &mut served),
+                false => self.tcp.ready(core, now, key, what, &mut served),
+            }
         }
     }
 
@@ -210,8 +231,11 @@ impl Gateway {
             Some(Owner::Udp(inside)) => self.udp.ready(core, now, inside, what, outside),
             Some(Owner::Echo(key)) => self.echo.ready(core, now, key, what, outside),
             Some(Owner::Published) => self.publications.ready(core, now, socket, what, outside),
-            Some(Owner::Dns) => self.dns.ready(core, now, socket, what, outside),
-            Some(Owner::Reserved) | None => (),
+            Some(Owner::Dns) => {
+                self.dns.ready(core, now, socket, what, outside);
+                self.serve_streams(now, outside);
+            }
+            Some(Owner::DnsStreams | Owner::Reserved) | None => (),
         }
     }
 
@@ -223,14 +247,19 @@ impl Gateway {
         self.due.extend(std::iter::from_fn(|| core.sockets.due(now)));
         for socket in self.due.drain(..) {
             match core.sockets.owner(socket) {
+                Some(Owner::Tcp(key)) if self.dns.streams.has(socket) => {
+                    self.tcp.timer(core, now, key, &mut self.dns.streams.serve(now, key, 0, outside));
+                }
                 Some(Owner::Tcp(key)) => self.tcp.timer(core, now, key, outside),
                 Some(Owner::Udp(inside)) => self.udp.timer(core, now, inside, outside),
                 Some(Owner::Echo(key)) => self.echo.timer(core, now, key, outside),
                 Some(Owner::Published) => self.publications.timer(core, now, socket, outside),
                 Some(Owner::Dns) => self.dns.timer(core, now, socket, outside),
+                Some(Owner::DnsStreams) => self.dns.expire_streams(core, now),
                 Some(Owner::Reserved) | None => (),
             }
         }
+        self.serve_streams(now, outside);
     }
 
     /// When [`timer`](Self::timer) wants to be called; not in the future: in the worker's next turn.

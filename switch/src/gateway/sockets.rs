@@ -26,6 +26,8 @@ pub(super) enum Owner {
     Published,
     /// A DNS query on its way to a resolver.
     Dns,
+    /// No socket: the timer of those who ask over TCP.
+    DnsStreams,
 }
 
 #[derive(Debug)]

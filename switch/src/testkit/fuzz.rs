@@ -79,6 +79,11 @@ pub fn handle_ops(bytes: &[u8]) {
     }
 }
 
+/// What a client says over TCP to a gateway's DNS.
+pub fn dns_stream(bytes: &[u8]) {
+    crate::gateway::testkit::script::dns_stream(bytes);
+}
+
 /// A script for a gateway: hostile frames, a hostile world, a clock that leaps.
 pub fn gateway(bytes: &[u8]) {
     crate::gateway::testkit::script::run(bytes);

@@ -7,6 +7,10 @@ use netloom_tests::{DnsServer, Netloom, at};
 for_both!(
     containers_find_each_other_by_name,
     an_alias_is_a_name_on_its_network,
+    an_alias_of_several_containers_goes_round_and_each_keeps_its_own_name,
+    the_host_has_a_name_inside,
+    dig_gets_over_tcp_what_it_gets_over_udp,
+    a_resolver_that_changes_is_followed,
     names_are_known_only_on_shared_networks,
     other_names_go_to_the_hosts_resolver,
     a_name_that_nobody_knows_is_not_found,
@@ -44,6 +48,58 @@ fn an_alias_is_a_name_on_its_network(nl: &Netloom) {
         assert_eq!(lookup(nl, "--net blue", alias), Some(nl.ip("db")), "{alias}");
     }
     assert_eq!(lookup(nl, "", "postgres"), None, "an alias is not known on another network");
+}
+
+fn an_alias_of_several_containers_goes_round_and_each_keeps_its_own_name(nl: &Netloom) {
+    nl.ok("network create blue");
+    for name in ["one", "two"] {
+        nl.ok(&format!("run -d --name {name} --net blue --network-alias pool -h {name}-box sleep 1000"));
+    }
+    nl.ok("run -d --name asker --net blue sleep 1000");
+    let (one, two) = (nl.ip("one"), nl.ip("two"));
+    let first = || nl.ok("exec asker dig +short pool").lines().next().map(str::to_owned);
+    let firsts: std::collections::HashSet<_> = (0..40).filter_map(|_| first()).collect();
+    assert_eq!(firsts, [one.clone(), two.clone()].into(), "forty answers have both at the top");
+    for (name, ip) in [("one", one), ("two", two)] {
+        assert_eq!(nl.ok(&format!("exec asker dig +short -x {ip}")), format!("{name}."));
+        assert_eq!(nl.ok(&format!("exec asker dig +short {name}-box")), ip);
+    }
+}
+
+fn the_host_has_a_name_inside(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let gateway = at(&nl.inspect("a"), "networks.bridge.gateway");
+    for name in ["host.netloom.internal", "host.docker.internal"] {
+        assert_eq!(nl.ok(&format!("exec a getent ahostsv4 {name}")).split_whitespace().next(), Some(gateway.as_str()));
+    }
+    assert_eq!(nl.ok(&format!("exec a dig +short -x {gateway}")), "host.netloom.internal.");
+}
+
+fn dig_gets_over_tcp_what_it_gets_over_udp(nl: &Netloom) {
+    let server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
+    nl.ok("run -d --name web sleep 1000");
+    for name in ["web", "files.example.test"] {
+        let udp = nl.ok(&format!("exec web dig +short {name}"));
+        assert!(!udp.is_empty(), "{name}");
+        assert_eq!(nl.ok(&format!("exec web dig +tcp +short {name}")), udp);
+    }
+    // Two questions on one connection, as libc's `options use-vc` may send them.
+    let both = nl.ok("exec web dig +tcp +keepopen +short web files.example.test");
+    assert_eq!(both.lines().collect::<Vec<_>>(), [nl.ip("web").as_str(), "203.0.113.9"]);
+    drop(server);
+}
+
+fn a_resolver_that_changes_is_followed(nl: &Netloom) {
+    let _server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
+    // A file of this host's own over the machine's, which names a resolver that says nothing.
+    let conf = nl.host.write("resolv.conf", "nameserver 10.99.0.200\n");
+    nl.host.ok(&format!("mount --bind {} /etc/resolv.conf", conf.display()));
+    nl.ok("run -d --name a sleep 1000");
+    let ask = "exec a dig +short +tries=1 +time=1 files.example.test";
+    assert!(!nl.run(ask).text().contains("203.0.113.9"));
+    std::fs::write(&conf, "search example.test\nnameserver 10.99.0.1\n").expect("the file can be written");
+    netloom_tests::wait_until("the new resolver is asked", || nl.run(ask).text() == "203.0.113.9");
+    nl.host.ok("umount /etc/resolv.conf");
 }
 
 fn names_are_known_only_on_shared_networks(nl: &Netloom) {

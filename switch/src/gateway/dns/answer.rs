@@ -10,12 +10,17 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder},
 };
 
-use super::super::{View, random::Random};
+use super::{
+    super::{View, random::Random},
+    Way,
+};
 
 /// Seconds an answer may be kept: containers come and go.
 const TTL: u32 = 5;
 /// The longest answer over UDP that no path cuts into fragments, as the DNS Flag Day 2020 has it.
 const PAYLOAD_MAX: u16 = 1232;
+/// What the host is called inside: as the gateway, which stands for it. Nobody outside knows these names.
+const HOST: [&str; 2] = ["host.netloom.internal.", "host.docker.internal."];
 /// A message's header (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
 
@@ -27,7 +32,7 @@ pub(super) enum Answer {
 }
 
 /// Reads a query. `None`: not even that.
-pub(super) fn answer(view: &View, random: &mut Random, message: &[u8]) -> Option<Answer> {
+pub(super) fn answer(view: &View, random: &mut Random, message: &[u8], way: Way) -> Option<Answer> {
     let fail = |code| Some(Answer::Reply(failure(message, code)));
     let (flags, _) = message.get(2..HEADER)?.split_first()?;
     if flags & 0x80 != 0 {
@@ -41,7 +46,7 @@ pub(super) fn answer(view: &View, random: &mut Random, message: &[u8]) -> Option
     }
     let (1, Ok(question)) = (header.counts.queries, Question::read(&mut decoder)) else { return fail(ResponseCode::FormErr) };
     match local(view, random, &question) {
-        Some(found) => Some(Answer::Reply(reply(message, &header, question, found))),
+        Some(found) => Some(Answer::Reply(reply(message, &header, question, found, way))),
         None if view.config.internal => fail(ResponseCode::Refused),
         None => Some(Answer::Forward { id: header.metadata.id, question }),
     }
@@ -61,7 +66,9 @@ fn local(view: &View, random: &mut Random, question: &Question) -> Option<Found>
     if kind == RecordType::PTR {
         return pointer(view, question.name());
     }
-    let addresses = view.names.addresses(&question.name().to_ascii())?;
+    let name = question.name().to_ascii();
+    let host = HOST.iter().any(|known| name.eq_ignore_ascii_case(known)).then(|| gateway(view));
+    let addresses = view.names.addresses(&name).or(host.as_deref())?;
     let mut records: Vec<RData> = addresses
         .iter()
         .filter(|address| match kind {
@@ -83,11 +90,18 @@ fn local(view: &View, random: &mut Random, question: &Question) -> Option<Found>
     Some(Found { records, code: ResponseCode::NoError })
 }
 
+/// The gateway's addresses, both families.
+fn gateway(view: &View) -> Vec<IpAddr> {
+    let v6 = view.config.ipv6.map(|ipv6| IpAddr::V6(ipv6.ip));
+    view.config.ip.map(IpAddr::V4).into_iter().chain(v6).collect()
+}
+
 /// Who has an address. The subnets are ours: nobody upstream knows their addresses (RFC 6303).
 fn pointer(view: &View, name: &Name) -> Option<Found> {
     let network = name.parse_arpa_name().ok()?;
     let address = (network.prefix_len() == network.max_prefix_len()).then(|| network.addr())?;
-    if let Some(target) = view.names.name(address) {
+    let host = HOST.first().filter(|_| gateway(view).contains(&address)).map(|name| name.trim_end_matches('.'));
+    if let Some(target) = view.names.name(address).or(host) {
         let target = Name::from_ascii(format!("{target}.")).ok()?;
         return Some(Found { records: vec![RData::PTR(rdata::PTR(target))], code: ResponseCode::NoError });
     }
@@ -98,7 +112,7 @@ fn pointer(view: &View, name: &Name) -> Option<Found> {
     ours.then_some(Found { records: Vec::new(), code: ResponseCode::NXDomain })
 }
 
-fn reply(message: &[u8], header: &Header, question: Question, found: Found) -> Vec<u8> {
+fn reply(message: &[u8], header: &Header, question: Question, found: Found, way: Way) -> Vec<u8> {
     let mut reply = Message::response(header.metadata.id, OpCode::Query);
     reply.metadata.authoritative = true;
     reply.metadata.recursion_desired = header.metadata.recursion_desired;
@@ -114,6 +128,9 @@ fn reply(message: &[u8], header: &Header, question: Question, found: Found) -> V
         let mut own = Edns::new();
         own.set_max_payload(PAYLOAD_MAX);
         reply.set_edns(own);
+    }
+    if matches!(way, Way::Tcp(_)) {
+        most = u16::MAX;
     }
     match reply.to_vec() {
         Ok(bytes) if bytes.len() <= usize::from(most) => bytes,

@@ -12,8 +12,9 @@ use hickory_proto::{
 };
 
 use super::{
-    super::{Core, Direction, Flow, Outside, OutsideError, SocketId, sockets::Owner},
-    Asker, Dns, PORT, answer, reply_to,
+    super::{Core, Direction, Flow, Outside, OutsideError, Readiness, SocketId, sockets::Owner},
+    Asker, Dns, PORT, Way, answer, deliver,
+    upstream::Upstream,
 };
 use crate::{DropReason, Time};
 
@@ -26,19 +27,23 @@ pub(super) struct Query {
     asker: Asker,
     question: Question,
     /// As the container sent it, but for the id.
-    message: Vec<u8>,
+    pub(super) message: Vec<u8>,
     resolvers: Arc<[SocketAddr]>,
     /// The resolvers asked so far; the last of them is being waited for.
     asked: usize,
     id: u16,
     since: Time,
-    until: Time,
+    pub(super) until: Time,
+    /// The resolver is being asked over TCP.
+    pub(super) upstream: Option<Upstream>,
 }
 
 /// What a datagram on a query's socket is.
-enum Heard {
+pub(super) enum Heard {
     /// Of this length, to be passed on.
     Answer(usize),
+    /// As an answer, but cut short, for an asker who takes a long one.
+    Truncated(usize),
     /// The resolver will not do it.
     Failed,
     Nothing,
@@ -47,7 +52,7 @@ enum Heard {
 impl Query {
     pub(super) fn new(asker: Asker, question: Question, message: &[u8], resolvers: Arc<[SocketAddr]>) -> Self {
         let message = message.to_vec();
-        Self { asker, question, message, resolvers, asked: 0, id: 0, since: Time::ZERO, until: Time::ZERO }
+        Self { asker, question, message, resolvers, asked: 0, id: 0, since: Time::ZERO, until: Time::ZERO, upstream: None }
     }
 
     pub(super) fn is(&self, asker: &Asker, question: &Question) -> bool {
@@ -61,12 +66,12 @@ impl Query {
     }
 
     /// The resolver that is being asked.
-    fn resolver(&self) -> Option<SocketAddr> {
+    pub(super) fn resolver(&self) -> Option<SocketAddr> {
         self.resolvers.get(self.asked.checked_sub(1)?).copied()
     }
 
     /// Judges a message that came from `from`.
-    fn hear(&self, from: SocketAddr, message: &[u8]) -> Heard {
+    pub(super) fn hear(&self, from: SocketAddr, message: &[u8]) -> Heard {
         let expected = self.resolver().map(|resolver| (resolver.ip().to_canonical(), resolver.port()));
         if expected != Some((from.ip().to_canonical(), from.port())) {
             return Heard::Nothing;
@@ -80,6 +85,7 @@ impl Query {
         let unable = matches!(header.metadata.response_code, ResponseCode::ServFail | ResponseCode::NotImp | ResponseCode::Refused);
         match ours {
             true if unable && self.asked < self.resolvers.len() => Heard::Failed,
+            true if header.metadata.truncation && matches!(self.asker.way, Way::Tcp(_)) => Heard::Truncated(message.len()),
             true => Heard::Answer(message.len()),
             false => Heard::Nothing,
         }
@@ -91,13 +97,14 @@ impl Dns {
     pub(super) fn forward(&mut self, core: &mut Core, now: Time, mut query: Query, outside: &mut impl Outside) {
         query.since = now;
         let socket = core.sockets.add(Owner::Dns);
-        self.0.insert(socket, query);
+        self.queries.insert(socket, query);
         self.ask_next(core, now, socket, outside);
     }
 
     /// Asks the next resolver that can be asked, or gives up.
-    fn ask_next(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
-        let Some(query) = self.0.get_mut(&socket) else { return };
+    pub(super) fn ask_next(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+        let Some(query) = self.queries.get_mut(&socket) else { return };
+        query.upstream = None;
         if query.asked > 0 {
             outside.close(socket);
         }
@@ -118,17 +125,17 @@ impl Dns {
             outside.close(socket);
         }
         core.sockets.remove(socket);
-        if let Some(Query { asker, mut message, .. }) = self.0.remove(&socket) {
+        if let Some(Query { asker, mut message, .. }) = self.queries.remove(&socket) {
             if let Some(id) = message.first_chunk_mut() {
                 *id = asker.id.to_be_bytes();
             }
-            reply_to(core, &asker, &answer::failure(&message, ResponseCode::ServFail), outside);
+            self.reply_to(core, now, &asker, &answer::failure(&message, ResponseCode::ServFail), outside);
         }
     }
 
     pub(super) fn receive(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
         for _ in 0..BUDGET {
-            let Some(query) = self.0.get(&socket) else { return };
+            let Some(query) = self.queries.get(&socket) else { return };
             let room = core.builder.udp_payload();
             let heard = match outside.udp_recv(socket, room) {
                 Ok(datagram) => query.hear(datagram.from, room.get(..datagram.len).unwrap_or_default()),
@@ -136,7 +143,8 @@ impl Dns {
                 Err(_) => Heard::Failed,
             };
             match heard {
-                Heard::Answer(len) => return self.pass_on(core, socket, len, outside),
+                Heard::Answer(len) => return self.pass_on(core, now, socket, len, outside),
+                Heard::Truncated(_) => return self.ask_over_tcp(core, now, socket, outside),
                 Heard::Failed => return self.ask_next(core, now, socket, outside),
                 Heard::Nothing => outside.dropped(DropReason::GatewayForbidden),
             }
@@ -146,23 +154,26 @@ impl Dns {
     }
 
     /// Gives the container the answer that stands in the builder.
-    fn pass_on(&mut self, core: &mut Core, socket: SocketId, len: usize, outside: &mut impl Outside) {
+    pub(super) fn pass_on(&mut self, core: &mut Core, now: Time, socket: SocketId, len: usize, outside: &mut impl Outside) {
         core.sockets.remove(socket);
         outside.close(socket);
-        let Some(query) = self.0.remove(&socket) else { return };
+        let Some(query) = self.queries.remove(&socket) else { return };
         if let Some(id) = core.builder.udp_payload().first_chunk_mut() {
             *id = query.asker.id.to_be_bytes();
         }
-        core.deliver_udp(query.asker.container, query.asker.server, query.asker.inside, len, outside);
+        match query.asker.way {
+            Way::Udp(container, server) => deliver(core, (container, server), query.asker.inside, len, outside),
+            Way::Tcp(stream) => self.streams.answer(stream, now, core.builder.udp_payload().get(..len).unwrap_or_default()),
+        }
     }
 
     /// The time of a query's socket has come: its resolver's is over, or there is more to read.
     pub(in super::super) fn timer(&mut self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
-        let Some(query) = self.0.get(&socket) else { return };
+        let Some(query) = self.queries.get(&socket) else { return };
         let until = query.until;
         if now < until {
             core.sockets.wake_by(socket, until);
-            self.receive(core, now, socket, outside);
+            self.ready(core, now, socket, Readiness { readable: true, ..Readiness::default() }, outside);
         } else {
             self.ask_next(core, now, socket, outside);
         }

@@ -98,10 +98,9 @@ impl TcpTable {
                 icmp::error(core, now, packet, icmp::Error::Prohibited, outside);
                 return Err(DropReason::GatewayForbidden);
             }
-            // DNS over TCP has no server here, and the host's own is not what was asked for.
-            Destination::Gateway => {
-                policy::gateway_port(&core.view, packet.destination).filter(|_| segment.key.outside.port() != dns::PORT)
-            }
+            // Whoever calls has a server there in the place of a host socket.
+            Destination::Gateway if segment.key.outside.port() == dns::PORT => Some(packet.destination),
+            Destination::Gateway => policy::gateway_port(&core.view, packet.destination),
             Destination::Outside(to) => Some(to),
         };
         if segment.opens() {
@@ -125,6 +124,15 @@ impl TcpTable {
             }
             Some(State::Connecting(_)) => self.connected(core, now, key, outside),
             None => (),
+        }
+    }
+
+    /// Ends an open flow with a RST to both sides.
+    pub(super) fn reset(&mut self, core: &mut Core, now: Time, key: FlowKey, outside: &mut impl Outside) {
+        if let Some(State::Open(flow)) = self.flows.get_mut(&key) {
+            let to = flow.setup().container;
+            flow.abort(now, Gone::Inside, &mut core.wire(to, outside));
+            self.settle(core, now, key, outside);
         }
     }
 

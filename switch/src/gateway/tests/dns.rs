@@ -111,6 +111,18 @@ fn names_of_the_network_are_answered_here_in_any_case() {
 }
 
 #[test]
+fn the_host_is_called_by_its_two_names_and_the_gateway_s_address_by_the_first() {
+    let mut lab = Lab::new(config());
+    for name in ["host.netloom.internal.", "HOST.docker.internal."] {
+        assert_eq!(addresses(&lab.answer_to(&query(7, name, RecordType::A))), [IpAddr::from(GATEWAY)]);
+        assert_eq!(addresses(&lab.answer_to(&query(7, name, RecordType::AAAA))), [IpAddr::from(GATEWAY6)]);
+    }
+    let reply = lab.answer_to(&query(1, "1.0.0.10.in-addr.arpa.", RecordType::PTR));
+    assert!(matches!(&reply.answers[0].data, RData::PTR(rdata::PTR(name)) if name.to_ascii() == "host.netloom.internal."));
+    assert!(lab.world.udp.is_empty());
+}
+
+#[test]
 fn addresses_of_the_network_have_names_and_the_rest_of_the_subnet_has_none() {
     let mut lab = Lab::new(config());
     let reply = lab.answer_to(&query(1, "7.0.0.10.in-addr.arpa.", RecordType::PTR));

@@ -2,6 +2,7 @@
 
 mod container;
 mod dns;
+mod dns_tcp;
 mod echo;
 mod ipv6;
 mod policy;
