@@ -3,7 +3,7 @@
 //! | place | when | what |
 //! |---|---|---|
 //! | root | `--root`, `NETLOOM_ROOT`; /run/netloom for root; `$XDG_RUNTIME_DIR/netloom`; /tmp/netloom-UID | sockets, locks, containers, leases, the log |
-//! | state | /var/lib/netloom; `$XDG_STATE_HOME/netloom`; ROOT/state where the root was named | networks, containers that come back |
+//! | state | /var/lib/netloom; `$XDG_STATE_HOME/netloom`; ~/.local/state/netloom; ROOT/state where the root was named or there is no home | networks, containers that come back |
 //!
 //! The root is the one thing that keeps other users out, so it is 0700 and ours, and no symbolic link is followed to it in /tmp.
 
@@ -57,7 +57,7 @@ impl Paths {
     /// The instance whose root is the absolute path `root`, as a supervisor or the daemon itself knows it.
     pub fn at(root: &Path) -> Self {
         let root: PathBuf = root.components().filter(|part| *part != Component::CurDir).collect();
-        let state = if is_default(&root) { default_state() } else { root.join("state") };
+        let state = if is_default(&root) { default_state(&root) } else { root.join("state") };
         Self { root, state }
     }
 
@@ -138,13 +138,15 @@ fn is_default(root: &Path) -> bool {
     usual.into_iter().any(|dir| default_root(user, dir) == root)
 }
 
-fn default_state() -> PathBuf {
-    if geteuid().is_root() {
+/// Where the default instance's state lies; without a home of one's own, as daemons' users have none, beside everything else.
+fn default_state(root: &Path) -> PathBuf {
+    let user = geteuid();
+    if user.is_root() {
         return "/var/lib/netloom".into();
     }
-    let home = || env_path("HOME").map(|home| home.join(".local/state"));
-    let fallback = || format!("/tmp/netloom-{}/state", geteuid()).into();
-    env_path("XDG_STATE_HOME").or_else(home).map_or_else(fallback, |dir| dir.join("netloom"))
+    let is_ours = |home: &PathBuf| fs::metadata(home).is_ok_and(|found| found.is_dir() && found.uid() == user.as_raw());
+    let home = || env_path("HOME").filter(is_ours).map(|home| home.join(".local/state"));
+    env_path("XDG_STATE_HOME").or_else(home).map_or_else(|| root.join("state"), |dir| dir.join("netloom"))
 }
 
 fn check(path: &Path, us: Uid) -> Result<(), PathsError> {

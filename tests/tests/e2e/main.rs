@@ -24,3 +24,4 @@ mod process;
 mod publish;
 mod terminal;
 mod traffic;
+mod users;
