@@ -4,8 +4,10 @@
 //!
 //! ```text
 //!   daemon ──runs──▶ netloom __helper: unshare, "ready" ──▶ daemon: newuidmap, newgidmap, or one line of its own
-//!     ◀── /proc/PID/ns/user ──┘    ends when its standard input does
+//!     ◀── /proc/PID/ns/user ──┘ is its root one? "ready" ◀──┘    ends when its standard input does
 //! ```
+//! The second question is for security modules that let anybody make a user namespace and then deny its root every capability, as
+//! AppArmor does on Ubuntu.
 
 use std::{
     fs,
@@ -64,7 +66,8 @@ const READY: u8 = b'r';
 pub fn create() -> Result<UserNamespace, UserNamespaceError> {
     let mut helper =
         Command::new("/proc/self/exe").arg(helper::ARGUMENT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let made = wait_ready(&mut helper).and_then(|()| take(helper.id()));
+    let made = wait_ready(&mut helper, forbidden).and_then(|()| take(helper.id()));
+    let made = made.and_then(|made| ask(&mut helper).map(|()| made));
     drop(helper.stdin.take());
     helper.wait()?;
     made
@@ -72,19 +75,29 @@ pub fn create() -> Result<UserNamespace, UserNamespaceError> {
 
 /// The helper's side, on standard input and output.
 pub(crate) fn serve() -> io::Result<()> {
-    let mut out = io::stdout();
-    match unshare(CloneFlags::CLONE_NEWUSER) {
-        Ok(()) => out.write_all(&[READY, 0, 0, 0, 0])?,
-        Err(errno) => {
-            let [a, b, c, d] = (errno as i32).to_be_bytes();
-            out.write_all(&[b'e', a, b, c, d])?;
-        }
+    answer(unshare(CloneFlags::CLONE_NEWUSER))?;
+    while io::stdin().read(&mut [0])? > 0 {
+        // Whatever needs a capability and leaves nothing behind.
+        answer(unshare(CloneFlags::CLONE_NEWUTS))?;
     }
-    out.flush()?;
-    io::stdin().read(&mut [0]).map(drop)
+    Ok(())
 }
 
-fn wait_ready(helper: &mut Child) -> Result<(), UserNamespaceError> {
+fn answer(done: nix::Result<()>) -> io::Result<()> {
+    let errno = done.err().map_or(0, |errno| errno as i32);
+    let [a, b, c, d] = errno.to_be_bytes();
+    let mut out = io::stdout();
+    out.write_all(&[if done.is_ok() { READY } else { b'e' }, a, b, c, d])?;
+    out.flush()
+}
+
+/// Whether the root of the namespace may do what a root may.
+fn ask(helper: &mut Child) -> Result<(), UserNamespaceError> {
+    helper.stdin.as_mut().ok_or_else(|| io::Error::other("the helper has no input"))?.write_all(b"?")?;
+    wait_ready(helper, powerless)
+}
+
+fn wait_ready(helper: &mut Child, failed: impl FnOnce(Errno) -> UserNamespaceError) -> Result<(), UserNamespaceError> {
     let mut answer = [0; 5];
     let out = helper.stdout.as_mut().ok_or_else(|| io::Error::other("the helper has no output"))?;
     out.read_exact(&mut answer)?;
@@ -92,7 +105,7 @@ fn wait_ready(helper: &mut Child) -> Result<(), UserNamespaceError> {
     if kind == READY {
         return Ok(());
     }
-    Err(forbidden(Errno::from_raw(i32::from_be_bytes([a, b, c, d]))))
+    Err(failed(Errno::from_raw(i32::from_be_bytes([a, b, c, d]))))
 }
 
 fn take(pid: u32) -> Result<UserNamespace, UserNamespaceError> {
@@ -167,9 +180,8 @@ pub(crate) fn forbidden(errno: Errno) -> UserNamespaceError {
     if setting("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
         return known("kernel.unprivileged_userns_clone is 0", "as root: sysctl -w kernel.unprivileged_userns_clone=1");
     }
-    if setting("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1) {
-        let hint = "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for netloom with `userns,`";
-        return known("kernel.apparmor_restrict_unprivileged_userns is 1", hint);
+    if apparmor_restricts() {
+        return apparmor();
     }
     match errno {
         Errno::ENOSYS | Errno::EINVAL => known("this kernel has none", "a kernel with CONFIG_USER_NS, or run netloom as root"),
@@ -179,6 +191,24 @@ pub(crate) fn forbidden(errno: Errno) -> UserNamespaceError {
         }
         other => UserNamespaceError::Io(other.into()),
     }
+}
+
+/// Finds out why the root of a user namespace is none.
+fn powerless(errno: Errno) -> UserNamespaceError {
+    if errno == Errno::EPERM && apparmor_restricts() {
+        return apparmor();
+    }
+    let hint = "a security module or a limit of user.max_*_namespaces is in the way; run netloom as root, or outside of it";
+    UserNamespaceError::Forbidden { reason: format!("their root may make no namespace: {}", errno.desc()), hint: hint.to_owned() }
+}
+
+fn apparmor_restricts() -> bool {
+    fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_ok_and(|text| text.trim() == "1")
+}
+
+fn apparmor() -> UserNamespaceError {
+    let hint = "as root: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for netloom with `userns,`";
+    UserNamespaceError::Forbidden { reason: "kernel.apparmor_restrict_unprivileged_userns is 1".to_owned(), hint: hint.to_owned() }
 }
 
 #[cfg(test)]

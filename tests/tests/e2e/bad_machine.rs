@@ -10,6 +10,7 @@ for_both!(
 );
 for_user!(
     forbidden_user_namespaces_are_a_clear_error,
+    a_user_namespace_whose_root_is_powerless_is_a_clear_error,
     a_proc_that_cannot_be_mounted_is_a_clear_error,
     missing_subordinate_ids_are_a_clear_error
 );
@@ -63,12 +64,12 @@ fn a_root_that_cannot_be_made_is_a_clear_error(nl: &Netloom) {
     clear(&ended, 125, &["/proc/no/such"]);
 }
 
-fn forbidden_user_namespaces_are_a_clear_error(nl: &Netloom) {
-    // In a user namespace whose limit of further ones is zero.
+/// Runs `netloom run --rm true` in a user namespace where this limit is zero.
+fn without(nl: &Netloom, limit: &str) -> Finished {
     let words: Vec<String> = nl.words("run --rm true").iter().map(|word| format!("'{word}'")).collect();
     let (uid, gid) = nl.who().ids().expect("the user exists");
     let user = format!("setpriv --reuid={uid} --regid={gid} --clear-groups -- env XDG_RUNTIME_DIR=/run/user/{uid}");
-    let inner = nl.host.write("inner", format!("echo 0 > /proc/sys/user/max_user_namespaces && exec {user} {}", words.join(" ")));
+    let inner = nl.host.write("inner", format!("echo 0 > /proc/sys/user/{limit} && exec {user} {}", words.join(" ")));
     let script = format!(
         "unshare --user sleep 1000 & sleeper=$!\n\
          until [ \"$(readlink /proc/$sleeper/ns/user)\" != \"$(readlink /proc/self/ns/user)\" ]; do sleep 0.01; done\n\
@@ -77,7 +78,17 @@ fn forbidden_user_namespaces_are_a_clear_error(nl: &Netloom) {
         inner.display()
     );
     let file = nl.host.write("as-typed", script);
-    clear(&nl.host.start(Place::Host, &format!("sh {}", file.display())).finish(), 125, &["user namespace"]);
+    nl.host.start(Place::Host, &format!("sh {}", file.display())).finish()
+}
+
+fn forbidden_user_namespaces_are_a_clear_error(nl: &Netloom) {
+    clear(&without(nl, "max_user_namespaces"), 125, &["user namespace"]);
+    nl.expect_nothing_left();
+}
+
+fn a_user_namespace_whose_root_is_powerless_is_a_clear_error(nl: &Netloom) {
+    // As under AppArmor on Ubuntu: the namespace can be made, and then nothing in it.
+    clear(&without(nl, "max_uts_namespaces"), 125, &["their root may make no namespace"]);
     nl.expect_nothing_left();
 }
 
