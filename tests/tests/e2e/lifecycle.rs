@@ -164,12 +164,13 @@ fn wait_gives_the_exit_code(nl: &Netloom) {
 }
 
 fn rename_changes_the_name_that_others_look_up(nl: &Netloom) {
-    nl.ok("run -d --name a sleep 1000");
+    // Names that no ID can begin with.
+    nl.ok("run -d --name old sleep 1000");
     nl.ok("run -d --name taken sleep 1000");
-    nl.ok("rename a b");
-    assert_eq!(nl.run("inspect a").code, 1);
-    nl.ok("exec taken busybox ping -c 1 -W 5 b");
-    assert!(nl.fails("rename b taken", 1).contains("taken"));
+    nl.ok("rename old new");
+    assert_eq!(nl.run("inspect old").code, 1);
+    nl.ok("exec taken busybox ping -c 1 -W 5 new");
+    assert!(nl.fails("rename new taken", 1).contains("taken"));
 }
 
 fn a_restart_policy_is_kept(nl: &Netloom) {
