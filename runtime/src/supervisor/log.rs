@@ -30,7 +30,7 @@ pub(crate) enum Stream {
 struct Line<'a> {
     log: std::borrow::Cow<'a, str>,
     stream: Stream,
-    time: String,
+    time: &'a str,
 }
 
 /// The log of one container.
@@ -57,12 +57,14 @@ impl Log {
     pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
         let mut pending = std::mem::take(self.partial_of(stream));
         pending.extend_from_slice(bytes);
-        let now = SystemTime::now();
-        let mut out = Vec::with_capacity(bytes.len() + 128);
+        // One instant for what came together: writing it down costs more than a short line does.
+        let now = rfc3339(SystemTime::now());
+        // Escapes and the words around a line double what is written of most texts.
+        let mut out = Vec::with_capacity(2 * bytes.len() + 128);
         let mut rest = &pending[..];
         while let Some(len) = line_len(rest) {
             let (line, after) = rest.split_at(len);
-            encode(&mut out, stream, line, now);
+            encode(&mut out, stream, line, &now);
             rest = after;
         }
         *self.partial_of(stream) = rest.to_vec();
@@ -72,10 +74,11 @@ impl Log {
     /// Writes what has no end: the command has ended.
     pub(crate) fn finish(&mut self) {
         let mut out = Vec::new();
+        let now = rfc3339(SystemTime::now());
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = std::mem::take(self.partial_of(stream));
             if !rest.is_empty() {
-                encode(&mut out, stream, &rest, SystemTime::now());
+                encode(&mut out, stream, &rest, &now);
             }
         }
         self.append(&out);
@@ -110,8 +113,8 @@ fn line_len(bytes: &[u8]) -> Option<usize> {
     newline.map(|at| at + 1).or_else(|| (bytes.len() >= LINE_MAX).then_some(LINE_MAX))
 }
 
-fn encode(out: &mut Vec<u8>, stream: Stream, text: &[u8], at: SystemTime) {
-    let line = Line { log: String::from_utf8_lossy(text), stream, time: rfc3339(at) };
+fn encode(out: &mut Vec<u8>, stream: Stream, text: &[u8], time: &str) {
+    let line = Line { log: String::from_utf8_lossy(text), stream, time };
     if serde_json::to_writer(&mut *out, &line).is_ok() {
         out.push(b'\n');
     }
