@@ -9,6 +9,7 @@ use std::{fs::File, io::Read, net::Ipv4Addr, num::NonZeroUsize, os::fd::OwnedFd,
 
 use netloom_runtime::{
     fabric::{Fabric, NetworkConfig, NetworkId, PortConfig},
+    spec::Backend,
     tap,
 };
 use netloom_switch::Mac;
@@ -47,7 +48,8 @@ fn tap_in(namespace: &str, options: tap::Options) -> Result<OwnedFd, Failure> {
 
 fn port(network: NetworkId, owner: &str, ip: Ipv4Addr, tap: OwnedFd) -> PortConfig {
     PortConfig {
-        tap,
+        link: tap,
+        backend: Backend::Tap,
         owner: owner.to_owned(),
         ip: Some(ip),
         ip6: None,

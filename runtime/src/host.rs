@@ -2,20 +2,26 @@
 
 use std::{
     collections::BTreeSet,
-    io,
+    env, io,
     net::{IpAddr, Ipv4Addr},
 };
 
 use caps::{CapSet, Capability};
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
-use nix::sys::socket::SockaddrStorage;
+use nix::sys::{socket::SockaddrStorage, utsname::uname};
 use rtnetlink::{
     RouteMessageBuilder,
     packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
 
-use crate::{fabric::ping_sockets_are_allowed, sys};
+use crate::{fabric::ping_sockets_are_allowed, spec::Backend, switches::Feature, sys};
+
+/// The environment variable that names a backend.
+pub(crate) const BACKEND: &str = "NETLOOM_BACKEND";
+
+/// Since then virtio-net headers tell of UDP superframes.
+const USO_SINCE: (u32, u32) = (6, 2);
 
 /// Why the host would not tell, or not let go.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,27 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
+/// Whether this kernel takes and gives UDP superframes with a virtio-net header.
+pub fn has_uso() -> bool {
+    let version = uname().ok().and_then(|name| version(&name.release().to_string_lossy()));
+    version.is_none_or(|version| version >= USO_SINCE) && !Feature::Uso.is_off()
+}
+
+/// Major and minor number of a kernel's release.
+pub(crate) fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// The backend of interfaces whose network leaves it open, as the environment says; `Err` is a word that names none.
+pub(crate) fn default_backend() -> Result<Option<Backend>, String> {
+    match env::var(BACKEND) {
+        Err(_) => Ok(None),
+        Ok(word) if word.is_empty() => Ok(None),
+        Ok(word) => Backend::of_name(&word).map(Some).ok_or(word),
+    }
+}
+
 /// Gives up the capabilities of the calling thread, and so of all threads that it starts; only CAP_NET_RAW stays where the host has
 /// no ping sockets for us, since pings of containers then leave by raw ones. Root stays user 0: what it executes has the
 /// capabilities of the bounding set again.
@@ -93,6 +120,13 @@ mod tests {
     #[test]
     fn lo_has_the_address_that_every_host_gives_it() {
         assert!(loopback_addresses().unwrap().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+
+    #[test]
+    fn releases_of_distributions_have_a_version() {
+        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
+        assert_eq!(version("5.12+"), Some((5, 12)));
+        assert_eq!(version("plan9"), None);
     }
 
     #[test]

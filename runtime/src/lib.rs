@@ -1,4 +1,4 @@
-//! netloom's Linux: TAP ports, workers, namespaces, containers and host sockets.
+//! netloom's Linux: TAP and veth ports, workers, namespaces, containers and host sockets.
 //!
 //! This crate never prints, never parses arguments and never decides what a frame's fate is. All its unsafe code stands in
 //! `sys.rs`.
@@ -12,6 +12,7 @@ pub mod helper;
 pub mod host;
 mod init;
 mod isolation;
+mod netlink;
 pub mod probe;
 mod process;
 pub mod protocol;
@@ -25,3 +26,4 @@ pub mod switches;
 mod sys;
 pub mod tap;
 pub mod userns;
+mod veth;

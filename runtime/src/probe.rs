@@ -22,11 +22,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::{Kind, Survey},
-    helper,
+    helper, host,
     isolation::user::become_root,
     rootfs::mount as mounts,
+    spec::Backend,
+    switches::Feature,
     sys, tap,
     userns::{self, Mapping, UserNamespace},
+    veth,
 };
 
 /// How a finding is to be taken.
@@ -85,12 +88,14 @@ pub(crate) fn serve() -> io::Result<()> {
 fn look() -> Vec<Finding> {
     let mut findings = vec![kernel(), tun()];
     if geteuid().is_root() {
+        findings.push(backend(None));
         findings.push(Finding::good("user-namespaces", "not needed as root"));
         findings.push(proc_mount(None));
         findings.push(overlay(None));
     } else {
         match userns::create() {
             Ok(namespace) => {
+                findings.push(backend(Some(&namespace)));
                 findings.extend([Finding::good("user-namespaces", "allowed"), mapping(namespace.mapping)]);
                 findings.push(proc_mount(Some(&namespace)));
                 findings.push(overlay(Some(&namespace)));
@@ -104,7 +109,7 @@ fn look() -> Vec<Finding> {
 
 fn kernel() -> Finding {
     let release = uname().map(|name| name.release().to_string_lossy().into_owned()).unwrap_or_default();
-    match version(&release) {
+    match host::version(&release) {
         Some(version) if version < KERNEL_MIN => {
             let (major, minor) = KERNEL_MIN;
             Finding::bad("kernel", format!("Linux {release}"), format!("Linux {major}.{minor} or newer is needed"))
@@ -113,22 +118,41 @@ fn kernel() -> Finding {
     }
 }
 
-/// Major and minor number of a kernel's release.
-fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
 fn tun() -> Finding {
-    match File::options().read(true).write(true).open(tap::DEVICE) {
+    match tap::open_device() {
         Ok(_) => Finding::good("tun", format!("{} can be opened", tap::DEVICE)),
         Err(error) => {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => "as root: chmod 666 /dev/net/tun, as most systems have it, or a udev rule that does",
                 _ => "as root: modprobe tun; inside a container, let it have the device (--device /dev/net/tun)",
             };
-            Finding::limited("tun", format!("{} cannot be opened: {error}; no bridge networks", tap::DEVICE), hint)
+            Finding::limited("tun", format!("{} cannot be opened: {error}", tap::DEVICE), hint)
         }
+    }
+}
+
+/// What carries the frames of a network that leaves it open.
+fn backend(namespace: Option<&UserNamespace>) -> Finding {
+    let flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
+    let attempt = |_: &Path| veth::open("probe").map(drop).map_err(|fault| fault.to_string());
+    let chosen = match host::default_backend() {
+        Ok(chosen) => chosen,
+        Err(word) => return Finding::bad("backend", format!("{} is `{word}`", host::BACKEND), "tap or veth"),
+    };
+    let (wanted, why) = match (chosen, tap::open_device()) {
+        (Some(chosen), _) => (chosen, format!(", as {} says", host::BACKEND)),
+        (None, Ok(_)) => (Backend::Tap, String::new()),
+        (None, Err(_)) => (Backend::Veth, ", since there are no TAPs".to_owned()),
+    };
+    match (wanted, attempt_in_child(namespace, flags, attempt)) {
+        (Backend::Tap, Ok(())) => Finding::good("backend", format!("tap{why}; veth would do too")),
+        (Backend::Tap, Err(_)) => Finding::good("backend", format!("tap{why}")),
+        (Backend::Veth, Ok(())) => Finding::good("backend", format!("veth{why}")),
+        (Backend::Veth, Err(error)) => Finding::bad(
+            "backend",
+            format!("veth{why}, and that does not work: {error}"),
+            "as root: modprobe veth af_packet, or modprobe tun",
+        ),
     }
 }
 
@@ -226,6 +250,9 @@ fn overlay(namespace: Option<&UserNamespace>) -> Finding {
 
 fn try_overlay(dir: &Path, user: bool) -> io::Result<()> {
     let none: Option<&str> = None;
+    if user && Feature::Userxattr.is_off() {
+        return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+    }
     mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), none)?;
     for name in ["lower", "upper", "work", "at"] {
         fs::create_dir(dir.join(name))?;
@@ -286,16 +313,4 @@ fn enter(namespace: Option<&UserNamespace>, flags: CloneFlags) -> io::Result<()>
     unshare(flags)?;
     let none: Option<&str> = None;
     Ok(mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_of_distributions_have_a_version() {
-        assert_eq!(version("6.1.0-18-amd64"), Some((6, 1)));
-        assert_eq!(version("5.12+"), Some((5, 12)));
-        assert_eq!(version("plan9"), None);
-    }
 }

@@ -96,6 +96,32 @@ pub struct NetworkSpec {
     pub host_loopback: bool,
 }
 
+/// What carries a port's frames between a container and the switch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// A TAP, from /dev/net/tun.
+    #[default]
+    Tap,
+    /// A veth pair and a packet socket.
+    Veth,
+}
+
+impl Backend {
+    /// As people write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Veth => "veth",
+        }
+    }
+
+    /// The backend of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Tap, Self::Veth].into_iter().find(|backend| backend.name() == name)
+    }
+}
+
 /// `--net name=N,ip=A,alias=X`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRequest {
@@ -200,6 +226,10 @@ pub struct Attachment {
     pub default_route: bool,
     pub mtu: u16,
     pub aliases: Vec<String>,
+    /// In a plan what is asked for, if anything; of an interface that is there, what it is. Supervisors from before there was a
+    /// choice say nothing and have TAPs.
+    #[serde(default)]
+    pub backend: Option<Backend>,
 }
 
 /// What the daemon decided for one start of a container.

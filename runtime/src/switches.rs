@@ -9,15 +9,30 @@ pub const VARIABLE: &str = "NETLOOM_TEST_OFF";
 /// What can be switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
+    /// UDP segmentation offload: before Linux 6.2.
+    Uso,
+    /// User attributes on a tmpfs, for overlays in user namespaces: before Linux 6.6.
+    Userxattr,
+    /// /dev/net/tun: a machine without the device.
+    Tun,
     /// ICMP echo sockets: a machine whose net.ipv4.ping_group_range is empty.
     Ping,
+    /// Control groups of version 2.
+    Cgroup2,
+    /// /etc/subuid, /etc/subgid, newuidmap and newgidmap.
+    Subuids,
 }
 
 impl Feature {
     /// As the variable writes it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Uso => "uso",
+            Self::Userxattr => "userxattr",
+            Self::Tun => "tun",
             Self::Ping => "ping",
+            Self::Cgroup2 => "cgroup2",
+            Self::Subuids => "subuids",
         }
     }
 
@@ -37,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_list_names_what_stands_in_it_and_no_more() {
-        assert!(names("uso, ping", Feature::Ping) && names("ping", Feature::Ping));
-        assert!(!names("pings,uso", Feature::Ping) && !names("", Feature::Ping));
+        assert!(names("uso, tun", Feature::Tun) && names("tun", Feature::Tun));
+        assert!(!names("tuna,uso", Feature::Tun) && !names("", Feature::Tun));
     }
 }

@@ -3,6 +3,85 @@
 //! Each function makes one call, states why that call is sound, and returns owned or plain values; no policy lives here, and what
 //! nix, socket2 or std can do safely is not repeated. Sections go by topic, in alphabetical order.
 
+/// What an interface's driver can do (the kernel's include/uapi/linux/ethtool.h).
+pub(crate) mod ethtool {
+    use std::{
+        ffi::CStr,
+        mem,
+        os::fd::{AsRawFd, BorrowedFd},
+    };
+
+    use libc::{c_int, c_ulong};
+    use nix::errno::Errno;
+
+    const SIOCETHTOOL: c_ulong = 0x8946;
+    const GSTRINGS: u32 = 0x1b;
+    const GSSET_INFO: u32 = 0x37;
+    const SFEATURES: u32 = 0x3b;
+    /// ETH_SS_FEATURES and ETH_GSTRING_LEN.
+    const FEATURES: u32 = 4;
+    const NAME_LEN: usize = 32;
+
+    /// The names of the kernel's features in the order of their bits; one without a name is empty.
+    pub(crate) fn feature_names(socket: BorrowedFd<'_>, interface: &CStr) -> nix::Result<Vec<String>> {
+        // ethtool_sset_info: command, reserved, a mask of 64 bits, one count.
+        let mask = 1u64 << FEATURES;
+        let mut info = [GSSET_INFO, 0, 0, 0, 0];
+        for (word, bytes) in info.iter_mut().skip(2).zip(mask.to_ne_bytes().as_chunks().0) {
+            *word = u32::from_ne_bytes(*bytes);
+        }
+        // SAFETY: the kernel writes one count for the one bit in the mask, into the last word.
+        unsafe { command(socket, interface, &mut info) }?;
+        let count = info.last().map_or(0, |count| *count as usize);
+        // ethtool_gstrings: command, set, length, the strings.
+        let mut strings = vec![0; 3 + count * NAME_LEN / size_of::<u32>()];
+        for (word, value) in strings.iter_mut().zip([GSTRINGS, FEATURES]) {
+            *word = value;
+        }
+        // SAFETY: the kernel writes as many strings as it has just said that it has.
+        unsafe { command(socket, interface, &mut strings) }?;
+        let bytes: Vec<u8> = strings.iter().skip(3).flat_map(|word| word.to_ne_bytes()).collect();
+        Ok(bytes.chunks(NAME_LEN).map(|name| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()).collect())
+    }
+
+    /// Turns off those of `count` features whose bits are given; what is fixed stays as it is.
+    pub(crate) fn turn_off(socket: BorrowedFd<'_>, interface: &CStr, count: usize, bits: &[usize]) -> nix::Result<()> {
+        let words = count.div_ceil(32);
+        // ethtool_sfeatures: command, size, and for each 32 features which of them are meant and which are wanted.
+        let mut features = vec![0; 2 + 2 * words];
+        for (word, value) in features.iter_mut().zip([SFEATURES, words as u32]) {
+            *word = value;
+        }
+        for bit in bits {
+            if let Some(word) = features.get_mut(2 + bit / 32 * 2) {
+                *word |= 1 << (bit % 32);
+            }
+        }
+        // SAFETY: the kernel reads as many blocks as the size says, all of them there.
+        unsafe { command(socket, interface, &mut features) }.map(drop)
+    }
+
+    /// SIOCETHTOOL by any socket of the interface's network namespace.
+    ///
+    /// # Safety
+    ///
+    /// `data` must be a whole structure of its command, with room for all that the kernel writes.
+    unsafe fn command(socket: BorrowedFd<'_>, interface: &CStr, data: &mut [u32]) -> nix::Result<c_int> {
+        // SAFETY: an ifreq of zeros is valid: integers, and a union of integers, addresses and a pointer.
+        let mut request: libc::ifreq = unsafe { mem::zeroed() };
+        let name = interface.to_bytes_with_nul();
+        if name.len() > request.ifr_name.len() {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        for (to, from) in request.ifr_name.iter_mut().zip(name) {
+            *to = from.cast_signed() as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = data.as_mut_ptr().cast();
+        // SAFETY: the request and, as the caller promises, the data outlive the call and are large enough.
+        Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) })
+    }
+}
+
 /// Descriptors as such.
 pub(crate) mod fd {
     use libc::c_uint;
@@ -138,6 +217,95 @@ pub(crate) mod mount {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
         // SAFETY: both names are C strings, and the value is a slice of the length beside it.
         Errno::result(unsafe { libc::lsetxattr(path.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
+    }
+}
+
+/// Packet sockets (packet(7)).
+pub(crate) mod packet {
+    use std::{
+        mem,
+        os::fd::{AsRawFd, BorrowedFd},
+        ptr,
+    };
+
+    use libc::{c_int, c_uint, c_ushort, socklen_t};
+    use nix::errno::Errno;
+
+    /// Bytes of the virtio-net header that PACKET_VNET_HDR puts before a frame.
+    pub(crate) const HEADER: usize = size_of::<[u16; 5]>();
+
+    /// One received frame.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Received {
+        /// Bytes of the frame that were written.
+        pub(crate) len: usize,
+        /// It was longer than its room.
+        pub(crate) is_cut: bool,
+        /// The VLAN tag that the kernel took out of the data: protocol and control information.
+        pub(crate) tag: Option<(u16, u16)>,
+    }
+
+    /// Sets an option of SOL_PACKET that is an int.
+    pub(crate) fn set(socket: BorrowedFd<'_>, option: c_int, value: c_int) -> nix::Result<()> {
+        let (value, len) = (&raw const value, size_of::<c_int>() as socklen_t);
+        // SAFETY: the kernel reads one int that outlives the call.
+        Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, value.cast(), len) }).map(drop)
+    }
+
+    /// Ties the socket to one interface, whose frames of all protocols it gets from now on.
+    pub(crate) fn bind(socket: BorrowedFd<'_>, interface: c_uint) -> nix::Result<()> {
+        // SAFETY: a sockaddr_ll of zeros is valid: integers.
+        let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+        address.sll_family = libc::AF_PACKET as c_ushort;
+        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_ifindex = interface as c_int;
+        let len = size_of_val(&address) as socklen_t;
+        // SAFETY: the address is a whole sockaddr_ll of the length beside it and outlives the call.
+        Errno::result(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
+    }
+
+    /// Receives one frame from a socket with PACKET_VNET_HDR and PACKET_AUXDATA: the header as the kernel has it in memory, the
+    /// frame without a VLAN tag.
+    pub(crate) fn receive(socket: BorrowedFd<'_>, header: &mut [u8; HEADER], frame: &mut [u8]) -> nix::Result<Received> {
+        let mut space = Space([0; SPACE]);
+        let mut slices = [
+            libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: header.len() },
+            libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() },
+        ];
+        // SAFETY: a msghdr of zeros is valid: integers and null pointers.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_iov = slices.as_mut_ptr();
+        message.msg_iovlen = slices.len() as _;
+        message.msg_control = space.0.as_mut_ptr().cast();
+        message.msg_controllen = SPACE as _;
+        // SAFETY: every pointer in the message leads to a live buffer of the length beside it. Not by the C library's own function,
+        // which is a point of cancellation.
+        let len = Errno::result(unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut message, 0) })? as usize;
+        let is_cut = message.msg_flags & libc::MSG_TRUNC != 0;
+        Ok(Received { len: len.saturating_sub(HEADER), is_cut, tag: tag(&message) })
+    }
+
+    // SAFETY: the macro only calculates.
+    const SPACE: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::tpacket_auxdata>() as c_uint) } as usize;
+
+    /// Control messages begin at the alignment of their header.
+    #[repr(C, align(16))]
+    struct Space([u8; SPACE]);
+
+    /// The tag in the auxiliary data of a message that recvmsg(2) has just filled in.
+    fn tag(message: &libc::msghdr) -> Option<(u16, u16)> {
+        // SAFETY: the kernel has set the control buffer's length to what it wrote; the macro stays within it.
+        let first = unsafe { libc::CMSG_FIRSTHDR(message) };
+        // SAFETY: a non-null header points at a whole cmsghdr in the control buffer.
+        let header = unsafe { first.as_ref() }?;
+        if (header.cmsg_level, header.cmsg_type) != (libc::SOL_PACKET, libc::PACKET_AUXDATA) {
+            return None;
+        }
+        // SAFETY: such a message holds one tpacket_auxdata, integers all of it, and the buffer has room for a whole one.
+        let data = unsafe { ptr::read_unaligned(libc::CMSG_DATA(first).cast::<libc::tpacket_auxdata>()) };
+        let says = |status| data.tp_status & status != 0;
+        let protocol = if says(libc::TP_STATUS_VLAN_TPID_VALID) { data.tp_vlan_tpid } else { libc::ETH_P_8021Q as u16 };
+        says(libc::TP_STATUS_VLAN_VALID).then_some((protocol, data.tp_vlan_tci))
     }
 }
 

@@ -23,7 +23,7 @@ use libc::{c_int, c_uint};
 
 use netloom_switch::vnet::VNET_HEADER;
 
-use crate::sys::tun;
+use crate::{host, switches::Feature, sys::tun};
 
 /// The device that TAPs are made from.
 pub const DEVICE: &str = "/dev/net/tun";
@@ -56,9 +56,7 @@ pub enum TapError {
 /// Makes the TAP `name` in the caller's network namespace and returns its descriptor, non-blocking and close-on-exec. The
 /// interface is down and is gone once the descriptor's last copy is closed.
 pub fn open(name: &str, options: Options) -> Result<OwnedFd, TapError> {
-    let flags = libc::O_NONBLOCK;
-    let device = OpenOptions::new().read(true).write(true).custom_flags(flags).open(DEVICE).map_err(TapError::Device)?;
-    let tap = OwnedFd::from(device);
+    let tap = open_device().map_err(TapError::Device)?;
     let wrong_name = || TapError::Name(name.to_owned());
     let c_name = CString::new(name).ok().filter(|name| (1..libc::IFNAMSIZ).contains(&name.count_bytes())).ok_or_else(wrong_name)?;
     let napi = if options.napi { libc::IFF_NAPI } else { 0 };
@@ -68,11 +66,18 @@ pub fn open(name: &str, options: Options) -> Result<OwnedFd, TapError> {
     Ok(tap)
 }
 
+/// Opens the device: whether TAPs can be had at all.
+pub(crate) fn open_device() -> io::Result<OwnedFd> {
+    if Feature::Tun.is_off() {
+        return Err(io::Error::from_raw_os_error(libc::ENOENT));
+    }
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(DEVICE).map(OwnedFd::from)
+}
+
 fn set_up(tap: BorrowedFd<'_>) -> Result<(), TapError> {
     let unable = |what| move |errno: nix::Error| TapError::Unable { what, source: errno.into() };
     tun::set_vnet_header_size(tap, VNET_HEADER as c_int).map_err(unable("virtio-net headers of 12 bytes"))?;
     tun::set_vnet_little_endian(tap).map_err(unable("little-endian virtio-net headers"))?;
-    tun::set_offload(tap, OFFLOADS | UDP_OFFLOADS)
-        .or_else(|_| tun::set_offload(tap, OFFLOADS))
-        .map_err(unable("checksum and TCP segmentation offload"))
+    let wanted = if host::has_uso() { OFFLOADS | UDP_OFFLOADS } else { OFFLOADS };
+    tun::set_offload(tap, wanted).or_else(|_| tun::set_offload(tap, OFFLOADS)).map_err(unable("checksum and TCP segmentation offload"))
 }

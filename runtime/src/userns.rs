@@ -22,7 +22,7 @@ use nix::{
     unistd::{User, getegid, geteuid},
 };
 
-use crate::helper;
+use crate::{helper, switches::Feature};
 
 /// Which users exist in a user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,8 @@ fn wait_ready(helper: &mut Child, failed: impl FnOnce(Errno) -> UserNamespaceErr
 }
 
 fn take(pid: u32) -> Result<UserNamespace, UserNamespaceError> {
-    let mapping = match map_ranges(pid) {
+    let ranges = if Feature::Subuids.is_off() { None } else { map_ranges(pid) };
+    let mapping = match ranges {
         Some(mapping) => mapping,
         None => map_one(pid)?,
     };

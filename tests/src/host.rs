@@ -66,6 +66,16 @@ echo ready
 read -r _ || true
 "#;
 
+/// The backend of ports on a host, unless their network has its own: what this run of the tests is about.
+pub fn backend() -> String {
+    chosen_backend().unwrap_or_else(|| "tap".into())
+}
+
+/// `None`: netloom takes the one that it takes by itself.
+pub(crate) fn chosen_backend() -> Option<String> {
+    std::env::var("NETLOOM_TEST_BACKEND").ok().filter(|backend| !backend.is_empty())
+}
+
 /// Where on a host something happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -163,14 +173,15 @@ impl Host {
 
     fn environment(&self, who: Who) -> Vec<(&'static str, String)> {
         let (uid, _) = who.ids().expect("the user exists");
-        vec![
+        let usual = [
             ("PATH", PATH.into()),
             ("HOME", self.dir.display().to_string()),
             ("XDG_RUNTIME_DIR", format!("/run/user/{uid}")),
             ("XDG_STATE_HOME", self.dir.join("state-home").display().to_string()),
             ("TERM", "xterm".into()),
             ("LC_ALL", "C.UTF-8".into()),
-        ]
+        ];
+        usual.into_iter().chain(chosen_backend().map(|backend| ("NETLOOM_BACKEND", backend))).collect()
     }
 
     fn netns(&self, place: Place) -> PathBuf {

@@ -27,6 +27,8 @@ pub enum Need {
     User,
     /// The ordinary user can make user namespaces.
     UserNamespaces,
+    /// The kernel has tunnels of this kind.
+    Vxlan,
     Program(String),
 }
 
@@ -38,6 +40,7 @@ impl Need {
             "namespaces" => Self::Namespaces,
             "user" => Self::User,
             "userns" => Self::UserNamespaces,
+            "vxlan" => Self::Vxlan,
             _ => Self::Program(word.strip_prefix("program:")?.into()),
         })
     }
@@ -49,6 +52,7 @@ impl Need {
             Self::Namespaces => "namespaces".into(),
             Self::User => "user".into(),
             Self::UserNamespaces => "userns".into(),
+            Self::Vxlan => "vxlan".into(),
             Self::Program(name) => format!("program:{name}"),
         }
     }
@@ -70,6 +74,7 @@ impl Need {
                     .then(|| format!("`{}` has no subordinate IDs", crate::ORDINARY_USER)),
             },
             Self::UserNamespaces => fails("unshare --user --map-root-user --net true", &Who::User.prefix()),
+            Self::Vxlan => fails("unshare --net ip link add probe0 type vxlan id 1 dstport 4789", &[]),
             Self::Program(name) => program(name).is_none().then(|| format!("`{name}` is not installed")),
         }
     }
@@ -98,7 +103,8 @@ fn rows() -> impl Iterator<Item = (&'static str, Vec<Need>)> {
 pub fn can_run(test: &str) -> bool {
     let missing = missing(test);
     if let Some((need, why)) = &missing {
-        append("NETLOOM_TEST_SKIPS", &format!("{test}\t{need}\t{why}"));
+        let on = crate::host::chosen_backend().map(|backend| format!(" on {backend}")).unwrap_or_default();
+        append("NETLOOM_TEST_SKIPS", &format!("{test}{on}\t{need}\t{why}"));
     }
     missing.is_none()
 }

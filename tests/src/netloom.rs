@@ -24,6 +24,8 @@ pub struct Netloom {
     pub host: Arc<Host>,
     root: PathBuf,
     before: Snapshot,
+    /// Beside what the host's user has.
+    environment: Vec<(String, String)>,
 }
 
 impl Netloom {
@@ -32,12 +34,28 @@ impl Netloom {
     pub fn on(host: Host) -> Self {
         install(&host);
         let before = Snapshot::of(&host);
-        Self { root: host.dir().join("root"), host: Arc::new(host), before }
+        Self { root: host.dir().join("root"), host: Arc::new(host), before, environment: Vec::new() }
     }
 
     /// Another instance on the same host, with a root of its own.
     pub fn beside(&self, name: &str) -> Self {
-        Self { host: self.host.clone(), root: self.host.dir().join(name), before: self.before.clone() }
+        self.again(self.host.dir().join(name), &[])
+    }
+
+    /// The same instance, whose commands have this in their environment, and so has what they start.
+    pub fn with(&self, environment: &[(&str, &str)]) -> Self {
+        self.again(self.root.clone(), environment)
+    }
+
+    fn again(&self, root: PathBuf, environment: &[(&str, &str)]) -> Self {
+        let added = environment.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let environment = self.environment.iter().cloned().chain(added).collect();
+        Self { host: self.host.clone(), root, before: self.before.clone(), environment }
+    }
+
+    /// The same instance on a machine that lacks these features (the words of NETLOOM_TEST_OFF).
+    pub fn without(&self, features: &str) -> Self {
+        self.with(&[("NETLOOM_TEST_OFF", features)])
     }
 
     pub fn who(&self) -> Who {
@@ -57,7 +75,7 @@ impl Netloom {
 
     fn command(&self, line: &str) -> Command {
         let mut command = self.host.command(Place::Host, self.who(), self.host.dir());
-        command.args(self.words(line));
+        command.args(self.words(line)).envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 

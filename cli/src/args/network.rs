@@ -4,13 +4,14 @@ use std::net::Ipv4Addr;
 
 use clap::{Args, Subcommand};
 use ipnet::Ipv4Net;
+use netloom_runtime::spec::Backend;
 
 use super::format::{FormatArgs, ListArgs};
 use crate::{
     api::GatewayChoice,
     words::{
         container::{key_value, label},
-        network::{cidr, gateway, ipv4, mtu, name},
+        network::{backend, cidr, gateway, ipv4, mtu, name},
     },
 };
 
@@ -59,6 +60,9 @@ pub struct CreateArgs {
     /// The MTU of its interfaces, in bytes
     #[arg(long, value_name = "N", value_parser = mtu)]
     pub mtu: Option<u16>,
+    /// What carries its frames: a TAP, or a veth pair; whatever this machine can otherwise
+    #[arg(long, value_name = "tap|veth", value_parser = backend)]
+    pub backend: Option<Backend>,
     /// Let its containers reach what listens on this machine's loopback
     #[arg(long)]
     pub host_loopback: bool,

@@ -42,6 +42,7 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
 }
 
 fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
+    let backend = args.backend.map(|backend| ("backend".to_owned(), backend.name().to_owned())).into_iter();
     let body = CreateNetwork {
         name: args.name,
         subnet: args.subnet,
@@ -52,7 +53,7 @@ fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
         mtu: args.mtu,
         host_loopback: args.host_loopback,
         labels: args.labels.into_iter().collect(),
-        options: settings(args.options)?,
+        options: settings(backend.chain(args.options).collect())?,
     };
     let network: Network = context.client.post("/v1/networks", &body)?;
     output::line(&network.name)

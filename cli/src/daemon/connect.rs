@@ -79,6 +79,7 @@ impl Daemon {
             default_route: default_route && network.record.gateway.is_some(),
             mtu: request.mtu.unwrap_or(network.record.mtu),
             aliases: request.aliases.clone(),
+            backend: network.record.options.backend,
         };
         network.note(&attachment);
         let kept = network.keep_leases(&self.paths.leases()).and_then(|()| check_mac(state, id, &attachment));
@@ -101,7 +102,7 @@ impl Daemon {
     }
 
     /// Puts one port on its switch. Its address is leased here if it is not yet: after a crash the supervisor knows better.
-    pub(crate) fn attach_port(&self, state: &mut State, id: &str, attachment: Attachment, tap: OwnedFd) -> Result<()> {
+    pub(crate) fn attach_port(&self, state: &mut State, id: &str, attachment: Attachment, link: OwnedFd) -> Result<()> {
         let name = state.by_id(id)?.record.name.clone();
         self.detach_ports(state, id, |network| network == attachment.network);
         let network = state.network_mut(&attachment.network)?;
@@ -114,7 +115,8 @@ impl Daemon {
         let request = container.record.spec.network.networks.iter().find(|request| request.network == attachment.network);
         let options = PortOptions { isolated: request.is_some_and(|request| request.isolated) };
         let config = PortConfig {
-            tap,
+            link,
+            backend: attachment.backend.unwrap_or_default(),
             owner: id.to_owned(),
             ip: Some(attachment.ip),
             ip6: None,

@@ -8,7 +8,7 @@ use std::{
 use netloom_runtime::{
     fabric::ListenerId,
     protocol::{Failure, Listener, RequestId},
-    spec::{Attachment, NetworkMode, Record, RestartPolicy},
+    spec::{Attachment, Backend, NetworkMode, Record, RestartPolicy},
 };
 use netloom_switch::PortId;
 use serde::{Deserialize, Serialize};
@@ -189,9 +189,17 @@ impl Container {
             created: record.created.clone(),
             started: status.started.clone(),
             finished: status.finished.clone(),
-            backend: (spec.network.mode == NetworkMode::Bridge).then(|| "tap".to_owned()),
+            backend: self.backend().map(|backend| backend.name().to_owned()),
             log_path,
         }
+    }
+
+    /// That of its first interface, while it has one.
+    fn backend(&self) -> Option<Backend> {
+        self.ports
+            .iter()
+            .min_by(|a, b| a.attachment.ifname.cmp(&b.attachment.ifname))
+            .map(|port| port.attachment.backend.unwrap_or_default())
     }
 
     fn networks_view(&self) -> BTreeMap<String, ContainerNetwork> {

@@ -168,14 +168,14 @@ fn owner(owners: &BTreeMap<PortId, &Container>, port: PortId) -> String {
 
 fn port_row(state: &State, network: &str, report: PortReport) -> Port {
     let owners = owners(state, network);
-    let link = owners.get(&report.port).and_then(|container| container.port_on(network)).map(|port| port.attachment.ifname.clone());
+    let attachment = owners.get(&report.port).and_then(|container| container.port_on(network)).map(|port| &port.attachment);
     let drops = report.counts.drops.iter().map(|(reason, frames)| (reason.name().to_owned(), *frames)).collect();
     let is_gateway = report.port == PortId::GATEWAY;
     Port {
         id: report.port.0,
         network: network.to_owned(),
         container: owner(&owners, report.port),
-        link: link.unwrap_or_default(),
+        link: attachment.map(|attachment| attachment.ifname.clone()).unwrap_or_default(),
         rx_frames: report.counts.rx_frames,
         rx_bytes: report.counts.rx_bytes,
         tx_frames: report.counts.tx_frames,
@@ -183,7 +183,10 @@ fn port_row(state: &State, network: &str, report: PortReport) -> Port {
         drops,
         offloads: if is_gateway { Vec::new() } else { ["checksum", "tso4", "tso6"].map(str::to_owned).to_vec() },
         impairment: None,
-        backend: if is_gateway { GATEWAY.to_owned() } else { "tap".to_owned() },
+        backend: match attachment {
+            Some(attachment) => attachment.backend.unwrap_or_default().name().to_owned(),
+            None => GATEWAY.to_owned(),
+        },
         worker: report.worker,
         isolated: !is_gateway && (report.isolated || state.network(network).is_ok_and(|network| network.record.isolated)),
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
 use ipnet::Ipv4Net;
 use netloom_runtime::{
     fabric::{NetworkConfig, NetworkId},
-    spec::Attachment,
+    spec::{Attachment, Backend},
 };
 use netloom_switch::{
     Mac,
@@ -54,17 +54,23 @@ pub(crate) struct Options {
     pub ageing: Duration,
     pub fdb_max: usize,
     pub reserved_macs_transparent: bool,
+    /// Of interfaces made from now on; `None`: whatever this machine can.
+    #[serde(default)]
+    pub backend: Option<Backend>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let defaults = netloom_switch::Settings::default();
-        Self { ageing: defaults.ageing, fdb_max: defaults.fdb_max, reserved_macs_transparent: false }
+        Self { ageing: defaults.ageing, fdb_max: defaults.fdb_max, reserved_macs_transparent: false, backend: None }
     }
 }
 
 /// The keys in the order of the manual.
-pub(crate) const OPTION_KEYS: [&str; 3] = ["ageing", "fdb-max", "reserved-macs"];
+pub(crate) const OPTION_KEYS: [&str; 4] = ["ageing", "backend", "fdb-max", "reserved-macs"];
+
+/// What the setting `backend` says where it is left to the machine.
+const AUTO: &str = "auto";
 
 /// How many addresses a MAC table may hold: some 100 MB of them.
 const FDB_MAX: usize = 1 << 20;
@@ -80,6 +86,12 @@ impl Options {
                     return Err(wrong("1s to 1000000s"));
                 }
                 self.ageing = ageing;
+            }
+            "backend" => {
+                self.backend = match Backend::of_name(value) {
+                    None if value != AUTO => return Err(wrong("tap, veth or auto")),
+                    backend => backend,
+                };
             }
             "fdb-max" => {
                 let max = value.parse().ok().filter(|max| (1..=FDB_MAX).contains(max));
@@ -102,11 +114,15 @@ impl Options {
         settings.iter().try_for_each(|(key, value)| self.set(key, value)).map(|()| self)
     }
 
+    pub(crate) fn backend_name(&self) -> &'static str {
+        self.backend.map_or(AUTO, Backend::name)
+    }
+
     /// Every key with its value.
     pub(crate) fn view(&self) -> Settings {
         let reserved = if self.reserved_macs_transparent { "transparent" } else { "strict" };
         let ageing = format!("{}s", self.ageing.as_secs_f64());
-        let values = [ageing, self.fdb_max.to_string(), reserved.to_owned()];
+        let values = [ageing, self.backend_name().to_owned(), self.fdb_max.to_string(), reserved.to_owned()];
         OPTION_KEYS.into_iter().map(str::to_owned).zip(values).collect()
     }
 }
@@ -250,9 +266,10 @@ mod tests {
 
     #[test]
     fn settings_are_read_and_shown_alike() {
-        let wanted = settings(&[("ageing", "60s"), ("fdb-max", "100"), ("reserved-macs", "transparent")]);
+        let wanted = settings(&[("ageing", "60s"), ("backend", "veth"), ("fdb-max", "100"), ("reserved-macs", "transparent")]);
         assert_eq!(Options::default().with(&wanted).unwrap().view(), wanted);
-        assert_eq!(Options::default().view(), settings(&[("ageing", "300s"), ("fdb-max", "8192"), ("reserved-macs", "strict")]));
+        let usual = [("ageing", "300s"), ("backend", "auto"), ("fdb-max", "8192"), ("reserved-macs", "strict")];
+        assert_eq!(Options::default().view(), settings(&usual));
     }
 
     #[test]
@@ -266,7 +283,7 @@ mod tests {
     #[test]
     fn an_unknown_setting_names_those_there_are() {
         let error = Options::default().with(&settings(&[("agein", "1s")])).unwrap_err();
-        assert_eq!(error.hint.unwrap(), "did you mean `ageing`? there are: ageing, fdb-max, reserved-macs");
+        assert_eq!(error.hint.unwrap(), "did you mean `ageing`? there are: ageing, backend, fdb-max, reserved-macs");
         assert_eq!(error.exit_code, 2);
     }
 }

@@ -255,7 +255,7 @@ fn view(state: &State, network: &Network) -> api::Network {
         internal: record.internal,
         isolated: record.isolated,
         mtu: record.mtu,
-        backend: "tap".to_owned(),
+        backend: record.options.backend_name().to_owned(),
         host_loopback: record.host_loopback,
         options: record.options.view(),
         labels: record.labels.clone(),

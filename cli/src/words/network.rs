@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, path::PathBuf, str::FromStr};
 
 use ipnet::Ipv4Net;
-use netloom_runtime::spec::{NetworkMode, NetworkRequest};
+use netloom_runtime::spec::{Backend, NetworkMode, NetworkRequest};
 
 use super::{WordError, is_name, not, split};
 use crate::api::GatewayChoice;
@@ -107,6 +107,11 @@ pub fn mtu(word: &str) -> Result<u16, WordError> {
     word.parse().ok().filter(|mtu| *mtu >= 68).ok_or_else(|| not(word, "an MTU from 68 to 65535 bytes"))
 }
 
+/// `--backend`
+pub fn backend(word: &str) -> Result<Backend, WordError> {
+    Backend::of_name(word).ok_or_else(|| not(word, "a backend: tap or veth"))
+}
+
 /// `10.1.0.0/16`: the address of the network itself.
 pub fn cidr(word: &str) -> Result<Ipv4Net, WordError> {
     let net = word.parse::<Ipv4Net>().map_err(|_| not(word, "an IPv4 network such as 10.1.0.0/24"))?;
@@ -203,6 +208,8 @@ mod tests {
         );
         takes(mtu, &[("68", 68), ("65535", 65535)]);
         refuses(mtu, &[("67", "`67` is not an MTU from 68 to 65535 bytes"), ("65536", "`65536` is not an MTU from 68 to 65535 bytes")]);
+        takes(backend, &[("tap", Backend::Tap), ("veth", Backend::Veth)]);
+        refuses(backend, &[("pigeon", "`pigeon` is not a backend: tap or veth")]);
         refuses(ip, &[("localhost", "`localhost` is not an IP address")]);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use nix::unistd::{AccessFlags, access};
 
-use crate::rootfs::mountinfo;
+use crate::{rootfs::mountinfo, switches::Feature};
 
 /// Which version of control groups is in charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,9 @@ impl Survey {
             let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
             let below = path.trim_start_matches('/');
             if controllers.is_empty() {
+                if Feature::Cgroup2.is_off() {
+                    continue;
+                }
                 let mount = mounts.iter().find(|mount| mount.kind == "cgroup2");
                 survey.unified = mount.map(|mount| (mount.point.clone(), mount.point.join(below)));
                 continue;

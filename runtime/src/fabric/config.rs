@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use netloom_switch::{Mac, PinError, PortCounts, PortId, gateway::GatewayIpv6};
 use serde::Serialize;
 
-use crate::spec::Protocol;
+use crate::spec::{Backend, Protocol};
 
 /// A network of this fabric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,8 +43,9 @@ pub struct NetworkConfig {
 /// A port to be attached.
 #[derive(Debug)]
 pub struct PortConfig {
-    /// A TAP made by [`tap::open`](crate::tap::open).
-    pub tap: OwnedFd,
+    /// A TAP made by [`tap::open`](crate::tap::open), or the packet socket of a veth pair.
+    pub link: OwnedFd,
+    pub backend: Backend,
     /// Who it belongs to: a container's ID.
     pub owner: String,
     /// The addresses and the MAC that the IPAM gave it.

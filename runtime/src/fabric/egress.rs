@@ -7,7 +7,11 @@ use std::sync::Arc;
 
 use netloom_switch::{DropReason, Frame, PortCounters, PortId};
 
-use super::{inbox::Inbox, port::PortKey, port_io::PortIo};
+use super::{
+    inbox::Inbox,
+    port::PortKey,
+    port_io::{PortIo, transmit},
+};
 
 /// One port's way out.
 #[derive(Clone, Debug)]
@@ -32,7 +36,7 @@ impl Egress {
 
     /// Sends from this thread, which must be the owner's unless the port may be sent to by all.
     pub(super) fn send(&self, frame: &Frame<'_>) {
-        match self.io.send(frame) {
+        match transmit(&*self.io, frame) {
             Ok(()) => self.counters.sent(frame.bytes.len()),
             Err(reason) => self.counters.dropped(reason),
         }

@@ -25,6 +25,7 @@ mod inbox;
 mod listeners;
 mod network;
 mod outside;
+mod packet_port;
 mod patience;
 mod port;
 mod port_io;
@@ -52,6 +53,7 @@ pub use self::{
         FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
         PortReport,
     },
+    packet_port::PacketPort,
     port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
 };
 use self::{
@@ -61,6 +63,7 @@ use self::{
     port::PortKey,
     worker::{Clock, Worker},
 };
+use crate::{host, spec::Backend};
 
 /// The data plane. Dropping it stops its workers, and with them every flow.
 #[derive(Debug)]
@@ -168,10 +171,15 @@ impl Fabric {
 
     /// Attaches a port; frames flow once this returns.
     pub fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId, FabricError> {
-        let PortConfig { tap, owner, ip, ip6, mac, mtu, host_loopback, asks, options } = port;
+        let PortConfig { link, backend, owner, ip, ip6, mac, mtu, host_loopback, asks, options } = port;
         let asks = asks.into_iter().collect();
         let seat = Seat { worker: 0, owner, ip, ip6, mac, mtu, host_loopback, asks, options, listeners: BTreeSet::new() };
-        self.seat(network, seat, Arc::new(TapPort::new(tap)))
+        let uso = host::has_uso();
+        let io: Arc<dyn PortIo> = match backend {
+            Backend::Tap => Arc::new(TapPort::new(link, uso)),
+            Backend::Veth => Arc::new(PacketPort::new(link, uso)),
+        };
+        self.seat(network, seat, io)
     }
 
     /// Changes a port's settings; frames that are on their way may still go by the old ones.

@@ -22,7 +22,7 @@ use super::{
     listeners::{Accepted, Acceptor, Listener, Listeners},
     network::Network,
     outside::Host,
-    port_io::{Buffer, PortIo, RecvError},
+    port_io::{Buffer, PortIo, RecvError, transmit},
     sockets::{self, Sockets},
     sources::{Source, Sources, Token},
     timers::{Due, Timers},
@@ -193,7 +193,7 @@ impl Port {
     /// Sends a frame that was left in the owner's inbox.
     pub(super) fn deliver(&self, parcel: &Parcel) {
         let frame = Frame { bytes: &parcel.bytes, offload: parcel.offload };
-        match self.io.send(&frame) {
+        match transmit(&*self.io, &frame) {
             Ok(()) => self.counters.sent(frame.bytes.len()),
             Err(reason) => self.counters.dropped(reason),
         }

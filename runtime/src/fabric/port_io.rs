@@ -10,8 +10,9 @@ use std::{
 };
 
 use netloom_switch::{
-    DropReason, Frame,
+    DropReason, Frame, GsoKind, Offload,
     frame::FRAME_MAX,
+    gso::Segments,
     vnet::{self, VNET_HEADER},
 };
 // Not nix's: the C library makes every read and write of a program with threads a point of cancellation, twice per frame.
@@ -38,6 +39,28 @@ pub trait PortIo: fmt::Debug + Send + Sync {
 pub struct Caps {
     /// `send` may be called by the worker that read the frame; otherwise only by the port's owner, who gets a copy.
     pub direct: bool,
+    /// It takes UDP superframes; those of TCP every port takes.
+    pub uso: bool,
+}
+
+/// Sends a frame as the port can take it: a superframe that it cannot is cut.
+pub(super) fn transmit(io: &dyn PortIo, frame: &Frame<'_>) -> Result<(), DropReason> {
+    match frame.offload.gso {
+        Some(gso) if gso.kind == GsoKind::Udp && !io.caps().uso => cut(io, frame),
+        _ => io.send(frame),
+    }
+}
+
+/// Apart from the rest, so that only who cuts pays for the room.
+#[cold]
+#[inline(never)]
+fn cut(io: &dyn PortIo, frame: &Frame<'_>) -> Result<(), DropReason> {
+    let mut room = [0; FRAME_MAX];
+    let mut segments = Segments::new(frame, &mut room)?;
+    while let Some(bytes) = segments.next() {
+        io.send(&Frame { bytes, offload: Offload::default() })?;
+    }
+    Ok(())
 }
 
 /// Why no frame was read.
@@ -62,6 +85,11 @@ impl Buffer {
     pub fn bytes(&mut self) -> &mut [u8] {
         self.0.as_mut_slice()
     }
+
+    /// The room for the frame alone.
+    pub fn frame(&mut self) -> &mut [u8] {
+        self.0.get_mut(VNET_HEADER..).unwrap_or_default()
+    }
 }
 
 impl Default for Buffer {
@@ -78,18 +106,22 @@ impl fmt::Debug for Buffer {
 
 /// A TAP made by [`tap::open`](crate::tap::open), in whatever network namespace it lies.
 #[derive(Debug)]
-pub struct TapPort(Deferred);
+pub struct TapPort {
+    tap: Deferred,
+    uso: bool,
+}
 
 impl TapPort {
-    pub fn new(tap: OwnedFd) -> Self {
-        Self(Deferred::new(tap))
+    /// `uso`: the kernel knows UDP superframes.
+    pub fn new(tap: OwnedFd, uso: bool) -> Self {
+        Self { tap: Deferred::new(tap), uso }
     }
 }
 
 impl PortIo for TapPort {
     fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
         let bytes = buffer.bytes();
-        let len = match read(&self.0, &mut *bytes) {
+        let len = match read(&self.tap, &mut *bytes) {
             Ok(0) => return Err(RecvError::Closed),
             Ok(len) => len,
             Err(errno) => return Err(recv_error(errno)),
@@ -102,18 +134,18 @@ impl PortIo for TapPort {
 
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
         let header = vnet::encode(&frame.offload, frame.bytes);
-        match writev(&self.0, &[IoSlice::new(&header), IoSlice::new(frame.bytes)]) {
+        match writev(&self.tap, &[IoSlice::new(&header), IoSlice::new(frame.bytes)]) {
             Ok(_) => Ok(()),
             Err(errno) => Err(send_error(errno)),
         }
     }
 
     fn readiness(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.tap.as_fd()
     }
 
     fn caps(&self) -> Caps {
-        Caps { direct: true }
+        Caps { direct: true, uso: self.uso }
     }
 }
 

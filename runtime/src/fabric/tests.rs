@@ -49,11 +49,13 @@ fn wires() -> (OwnedFd, OwnedFd) {
 }
 
 fn attach(fabric: &Fabric, network: NetworkId, host: u8) -> Container {
-    let (tap, wire) = wires();
+    let (link, wire) = wires();
     let ip = std::net::Ipv4Addr::from([10, 0, 0, host]);
     let mac = Mac::from_ipv4(ip);
     let (owner, options) = (format!("c{host}"), PortOptions::default());
-    let config = PortConfig { tap, owner, ip: Some(ip), ip6: None, mac, mtu: 1500, host_loopback: false, asks: vec![network], options };
+    let asks = vec![network];
+    let config =
+        PortConfig { link, backend: Backend::Tap, owner, ip: Some(ip), ip6: None, mac, mtu: 1500, host_loopback: false, asks, options };
     Container { wire, port: fabric.attach(network, config).unwrap(), mac }
 }
 
@@ -224,7 +226,7 @@ impl PortIo for OwnersOnly {
     }
 
     fn caps(&self) -> Caps {
-        Caps { direct: false }
+        Caps { direct: false, uso: true }
     }
 }
 
@@ -234,7 +236,7 @@ fn a_port_that_only_its_owner_may_send_to_is_reached_through_the_inbox() {
     let a = attach(&fabric, network, 2);
     let (tap, wire) = wires();
     let mac = Mac::from_ipv4([10, 0, 0, 3].into());
-    let port = fabric.seat(network, seat(mac), Arc::new(OwnersOnly(TapPort::new(tap), Mutex::default()))).unwrap();
+    let port = fabric.seat(network, seat(mac), Arc::new(OwnersOnly(TapPort::new(tap, true), Mutex::default()))).unwrap();
     let b = Container { wire, port, mac };
     assert_ne!(worker_of(&fabric, network, a.port), worker_of(&fabric, network, b.port));
     b.send(a.mac, "I am here");
@@ -277,7 +279,7 @@ fn a_panic_stops_neither_its_port_nor_the_others() {
     let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
     let (tap, wire) = wires();
     let mac = Mac::from_ipv4([10, 0, 0, 4].into());
-    let port = fabric.seat(network, seat(mac), Arc::new(Fragile(TapPort::new(tap)))).unwrap();
+    let port = fabric.seat(network, seat(mac), Arc::new(Fragile(TapPort::new(tap, true)))).unwrap();
     let fragile = Container { wire, port, mac };
     for _ in 0..3 {
         fragile.send(Mac::BROADCAST, "break");

@@ -1,4 +1,4 @@
-//! `network connect` on a running container: one more interface in its network namespace.
+//! `network connect` and `disconnect` on a running container: one interface more in its network namespace, or less.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -11,10 +11,21 @@ use crate::{
     spec::Attachment,
 };
 
-/// Makes the interface and hands its TAP back. An interface goes away with its TAP, so there is nothing to do for a disconnect.
+/// Makes the interface and hands its descriptor back.
 pub(crate) fn connect(report: &Channel, userns: Option<&OwnedFd>, network: &OwnedFd, attachment: &Attachment) -> Result<()> {
+    enter(userns, network)?;
+    let (attachment, fd) = net::connect(attachment)?;
+    report.send(&Report::Linked { attachment }, &[fd.as_fd()]).map_err(super::lost)
+}
+
+/// Takes the interface away at once. It would go with its descriptor's last copy too, but some time after that.
+pub(crate) fn disconnect(report: &Channel, userns: Option<&OwnedFd>, network: &OwnedFd, ifname: &str) -> Result<()> {
+    enter(userns, network)?;
+    net::remove(ifname)?;
+    report.send(&Report::Unlinked, &[]).map_err(super::lost)
+}
+
+fn enter(userns: Option<&OwnedFd>, network: &OwnedFd) -> Result<()> {
     enter_user_namespace(userns)?;
-    setns(network, CloneFlags::CLONE_NEWNET).doing("enter the container's network")?;
-    let tap = net::connect(attachment)?;
-    report.send(&Report::Linked, &[tap.as_fd()]).map_err(super::lost)
+    setns(network, CloneFlags::CLONE_NEWNET).doing("enter the container's network")
 }

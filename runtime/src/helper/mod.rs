@@ -60,12 +60,14 @@ pub fn main() -> ExitCode {
 #[serde(rename_all = "snake_case", tag = "report")]
 pub(crate) enum Report {
     /// The namespaces are there. Descriptors: the mount namespace to keep if `layer`, the six of [`Namespaces`], the terminal's
-    /// master if `terminal`, then the TAPs.
+    /// master if `terminal`, then those of the interfaces.
     Ready { pid: i32, layer: bool, terminal: bool, ports: Vec<Attachment>, notes: Vec<String>, read_only: Vec<String> },
     /// An exec's process is there. Descriptor: the terminal's master if `terminal`.
     Child { pid: i32, terminal: bool },
-    /// An interface was added or removed. Descriptor: the TAP, if one was made.
-    Linked,
+    /// An interface was added. Descriptor: its own.
+    Linked { attachment: Attachment },
+    /// An interface was removed.
+    Unlinked,
     /// The command is about to be executed; the end of the connection says that it was. Descriptor: its pidfd.
     Executing,
     /// Nothing more will come of it.

@@ -6,19 +6,24 @@ use futures_util::TryStreamExt;
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder, packet_route::route::RouteProtocol};
 
 use crate::{
-    fault::{Doing, Fault, Result},
-    spec::Attachment,
-    tap,
+    fault::{Fault, Result},
+    host,
+    netlink::{self, with_netlink},
+    spec::{Attachment, Backend},
+    tap, veth,
 };
 
 /// As docker's veth has none and a TAP would have 500: frames that wait here wait in the container, where its sender feels them.
 const QUEUE_LEN: u32 = 1000;
 const LOOPBACK: &str = "lo";
 
-/// Sets `lo` up and makes an interface for each attachment, in the caller's network namespace. Returns the TAPs in their order.
-pub(crate) fn configure(attachments: &[Attachment]) -> Result<Vec<OwnedFd>> {
+/// An interface as it was made, and the descriptor that it hangs on.
+pub(crate) type Link = (Attachment, OwnedFd);
+
+/// Sets `lo` up and makes an interface for each attachment, in the caller's network namespace. Returns them in their order.
+pub(crate) fn configure(attachments: &[Attachment]) -> Result<Vec<Link>> {
     no_autoconfiguration();
-    let taps = attachments.iter().map(open_tap).collect::<Result<Vec<_>>>()?;
+    let links = attachments.iter().map(open).collect::<Result<Vec<_>>>()?;
     with_netlink(async |handle| {
         set_up(&handle, LinkUnspec::new_with_name(LOOPBACK), LOOPBACK).await?;
         for attachment in attachments {
@@ -26,25 +31,65 @@ pub(crate) fn configure(attachments: &[Attachment]) -> Result<Vec<OwnedFd>> {
         }
         Ok(())
     })?;
-    Ok(taps)
+    Ok(links)
 }
 
 /// Makes one more interface.
-pub(crate) fn connect(attachment: &Attachment) -> Result<OwnedFd> {
-    let tap = open_tap(attachment)?;
+pub(crate) fn connect(attachment: &Attachment) -> Result<Link> {
+    let link = open(attachment)?;
     with_netlink(async |handle| add(&handle, attachment).await)?;
-    Ok(tap)
+    Ok(link)
 }
 
-fn open_tap(attachment: &Attachment) -> Result<OwnedFd> {
-    let hint = match () {
-        () if fs::metadata(tap::DEVICE).is_err() => "`modprobe tun` makes the device; `netloom doctor` tells more",
-        () => "it must be readable and writable for you, as it is on most systems (mode 666); `netloom doctor` tells more",
+/// Removes an interface.
+pub(crate) fn remove(ifname: &str) -> Result<()> {
+    with_netlink(async |handle| {
+        let index = index_of(&handle, ifname).await?;
+        let removed = handle.link().del(index).execute().await;
+        removed.map_err(|error| netlink::refused(format!("remove {ifname}"), error))
+    })
+}
+
+/// Makes an interface by the backend that was asked for; if none was, a TAP where they can be had, else a veth pair.
+fn open(attachment: &Attachment) -> Result<Link> {
+    let name = &attachment.ifname;
+    let (backend, fd) = match attachment.backend.map_or_else(of_environment, |backend| Ok(Some(backend)))? {
+        Some(Backend::Tap) => (Backend::Tap, open_tap(name).map_err(device_fault)?),
+        Some(Backend::Veth) => (Backend::Veth, veth::open(name)?),
+        None => match open_tap(name) {
+            Ok(tap) => (Backend::Tap, tap),
+            Err(error @ tap::TapError::Device(_)) => {
+                let pair = veth::open(name);
+                (
+                    Backend::Veth,
+                    pair.map_err(|fault| fault.with_hint(format!("a TAP cannot be had either: {error}; see `netloom doctor`")))?,
+                )
+            }
+            Err(error) => return Err(device_fault(error)),
+        },
     };
-    tap::open(&attachment.ifname, tap::Options::default()).map_err(|error| match error {
+    Ok((Attachment { backend: Some(backend), ..attachment.clone() }, fd))
+}
+
+/// What the command that started the container says.
+fn of_environment() -> Result<Option<Backend>> {
+    let refused = |word: String| Fault::refused(format!("{} is `{word}`, which is no backend", host::BACKEND), "tap or veth");
+    host::default_backend().map_err(refused)
+}
+
+fn open_tap(name: &str) -> std::result::Result<OwnedFd, tap::TapError> {
+    tap::open(name, tap::Options::default())
+}
+
+fn device_fault(error: tap::TapError) -> Fault {
+    let hint = match fs::exists(tap::DEVICE) {
+        Ok(true) => "it must be readable and writable for you, as on most systems (mode 666); a network of `--backend veth` needs none",
+        _ => "`modprobe tun` makes the device; a network of `--backend veth` needs none",
+    };
+    match error {
         tap::TapError::Device(_) => Fault::refused(error.to_string(), hint),
         other => Fault::Refused { message: other.to_string(), hint: None },
-    })
+    }
 }
 
 /// Addresses come from the IPAM alone. Where there is no IPv6 there is nothing to turn off.
@@ -54,46 +99,28 @@ fn no_autoconfiguration() {
     }
 }
 
-fn with_netlink(work: impl AsyncFnOnce(Handle) -> Result<()>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().doing("start netlink")?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().doing("open a netlink socket")?;
-        let connection = tokio::spawn(connection);
-        let done = work(handle).await;
-        connection.abort();
-        done
-    })
-}
-
 async fn add(handle: &Handle, attachment: &Attachment) -> Result<()> {
     let Attachment { ifname, mac, ip, prefix_len, gateway, default_route, mtu, .. } = attachment;
     let link = LinkUnspec::new_with_name(ifname).address(mac.0.to_vec()).mtu(u32::from(*mtu)).txqueuelen(QUEUE_LEN);
     set_up(handle, link, ifname).await?;
     let index = index_of(handle, ifname).await?;
     let added = handle.address().add(index, (*ip).into(), *prefix_len).execute().await;
-    added.map_err(|error| netlink(format!("give {ifname} the address {ip}/{prefix_len}"), error))?;
+    added.map_err(|error| netlink::refused(format!("give {ifname} the address {ip}/{prefix_len}"), error))?;
     if let Some(gateway) = gateway.filter(|_| *default_route) {
         let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).protocol(RouteProtocol::Boot).build();
         let added = handle.route().add(route).execute().await;
-        added.map_err(|error| netlink(format!("set the default route to {gateway}"), error))?;
+        added.map_err(|error| netlink::refused(format!("set the default route to {gateway}"), error))?;
     }
     Ok(())
 }
 
 async fn set_up(handle: &Handle, link: LinkMessageBuilder<LinkUnspec>, name: &str) -> Result<()> {
     let set = handle.link().set(link.up().build()).execute().await;
-    set.map_err(|error| netlink(format!("set {name} up"), error))
+    set.map_err(|error| netlink::refused(format!("set {name} up"), error))
 }
 
 async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
-    let link = links.try_next().await.map_err(|error| netlink(format!("find {name}"), error))?;
+    let link = links.try_next().await.map_err(|error| netlink::refused(format!("find {name}"), error))?;
     link.map(|link| link.header.index).ok_or_else(|| Fault::Refused { message: format!("the interface {name} is gone"), hint: None })
-}
-
-fn netlink(what: String, error: rtnetlink::Error) -> Fault {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => Fault::system(what, message.to_io()),
-        other => Fault::Refused { message: format!("cannot {what}: {other}"), hint: None },
-    }
 }

@@ -101,7 +101,7 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
     if owns_network(&spec.network.mode) || spec.hostname.is_some() {
         sethostname(&hostname).doing("set the host name")?;
     }
-    let taps = match spec.network.mode {
+    let links = match spec.network.mode {
         NetworkMode::Bridge => net::configure(&job.plan.attachments)?,
         NetworkMode::None => net::configure(&[])?,
         _ => Vec::new(),
@@ -123,8 +123,8 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
     let mut fds: Vec<_> = kept.iter().map(AsFd::as_fd).collect();
     fds.extend(namespaces.iter().chain([&pid_namespace]).map(AsFd::as_fd));
     fds.extend(terminal.iter().map(AsFd::as_fd));
-    fds.extend(taps.iter().map(AsFd::as_fd));
-    let ports = if taps.is_empty() { Vec::new() } else { job.plan.attachments.clone() };
+    fds.extend(links.iter().map(|(_, fd)| fd.as_fd()));
+    let ports = links.iter().map(|(attachment, _)| attachment.clone()).collect();
     let Built { notes, read_only } = built;
     let ready = Report::Ready { pid: pid.as_raw(), layer: kept.is_some(), terminal: terminal.is_some(), ports, notes, read_only };
     report.send(&ready, &fds).map_err(super::lost)

@@ -10,6 +10,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     mount::{MsFlags, mount as mount_call},
     unistd::{AccessFlags, access},
 };
@@ -18,7 +19,10 @@ use super::{
     fixed::{Fixed, is_foreign},
     mount, within,
 };
-use crate::fault::{Doing, Fault, Result};
+use crate::{
+    fault::{Doing, Fault, Result},
+    switches::Feature,
+};
 
 /// The overlays of one container.
 #[derive(Debug)]
@@ -61,7 +65,11 @@ impl<'a> Overlays<'a> {
         let mut flags = MsFlags::MS_NODEV;
         flags.set(MsFlags::MS_NOSUID, nosuid);
         flags.set(MsFlags::MS_NOEXEC, noexec);
-        let mounted = mount_call(Some("overlay"), at, Some("overlay"), flags, Some(&options[..]));
+        let mounted = if self.skeleton.is_some() && Feature::Userxattr.is_off() {
+            Err(Errno::EINVAL)
+        } else {
+            mount_call(Some("overlay"), at, Some("overlay"), flags, Some(&options[..]))
+        };
         match mounted.doing(format_args!("mount an overlay of {}", path.display())) {
             Err(fault) if self.skeleton.is_some() && is_refusal(&fault) => {
                 self.refused = true;

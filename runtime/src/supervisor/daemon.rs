@@ -102,10 +102,10 @@ impl Supervisor {
                 return Ok(());
             }
             Request::Connect { attachment } => return self.connect(request, attachment),
+            Request::Disconnect { network } => return self.disconnect(request, network),
             Request::Signal { signal } => self.signal_requested(signal)?,
             Request::Pause => self.pause_requested(true)?,
             Request::Unpause => self.pause_requested(false)?,
-            Request::Disconnect { network } => self.disconnect(&network)?,
             Request::Publish { publication } => self.publish(&publication)?,
             Request::Unpublish { publication } => self.unpublish(&publication)?,
         }
@@ -147,7 +147,7 @@ impl Supervisor {
         if !self.container.is_running() {
             return Err(not_running());
         }
-        let purpose = Purpose::Connect { request, attachment: attachment.clone() };
+        let purpose = Purpose::Connect { request };
         self.begin(purpose, |supervisor, report| {
             let container = &supervisor.container;
             let namespaces = container.namespaces.as_ref().ok_or_else(not_running)?;
@@ -157,25 +157,34 @@ impl Supervisor {
     }
 
     /// The helper has made the interface. The daemon gets its port first, then the answer.
-    pub(super) fn connected(&mut self, request: RequestId, attachment: Attachment, tap: OwnedFd) {
+    pub(super) fn connected(&mut self, request: RequestId, attachment: Attachment, fd: OwnedFd) {
         if !self.container.is_running() {
             return self.done(request, Some(not_running().into()));
         }
         let message = ToDaemon::Attach { ports: vec![attachment.clone()], listeners: Vec::new() };
-        self.link.send(&self.poll, message, &[tap.as_fd()]);
-        self.container.ports.push((attachment, tap));
+        self.link.send(&self.poll, message, &[fd.as_fd()]);
+        self.container.ports.push((attachment, fd));
         self.done(request, None);
     }
 
-    /// The interface goes with the last copy of its descriptor.
-    fn disconnect(&mut self, network: &str) -> Result<()> {
-        let before = self.container.ports.len();
-        self.container.ports.retain(|(attachment, _)| attachment.network != network);
-        if self.container.ports.len() == before {
+    fn disconnect(&mut self, request: RequestId, network: String) -> Result<()> {
+        let Some((attachment, _)) = self.container.ports.iter().find(|(attachment, _)| attachment.network == network) else {
             return Err(Fault::Refused { message: format!("the container is not on the network `{network}`"), hint: None });
-        }
-        self.tell(ToDaemon::Detach { networks: vec![network.to_owned()], publications: Vec::new() });
+        };
+        let ifname = attachment.ifname.clone();
+        self.begin(Purpose::Disconnect { request, network }, |supervisor, report| {
+            let container = &supervisor.container;
+            let namespaces = container.namespaces.as_ref().ok_or_else(not_running)?;
+            helper::link::disconnect(report, container.userns.as_ref(), &namespaces.network, &ifname)
+        })?;
         Ok(())
+    }
+
+    /// The interface is gone; what is left is its descriptor, here and at the daemon.
+    pub(super) fn disconnected(&mut self, request: RequestId, network: &str) {
+        self.container.ports.retain(|(attachment, _)| attachment.network != network);
+        self.tell(ToDaemon::Detach { networks: vec![network.to_owned()], publications: Vec::new() });
+        self.done(request, None);
     }
 
     fn publish(&mut self, publication: &Publication) -> Result<()> {

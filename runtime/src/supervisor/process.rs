@@ -17,7 +17,6 @@ use crate::{
     helper::{self, Report},
     init::code_of,
     protocol::{Failure, FromSupervisor, RequestId},
-    spec::Attachment,
 };
 
 /// What a helper works for.
@@ -33,7 +32,11 @@ pub(super) enum Purpose {
     /// A network for the running container.
     Connect {
         request: RequestId,
-        attachment: Attachment,
+    },
+    /// A network taken from it.
+    Disconnect {
+        request: RequestId,
+        network: String,
     },
 }
 
@@ -104,11 +107,13 @@ impl Supervisor {
                     self.process_ready(session, streams, fds.into_iter().next());
                 }
             }
-            Report::Linked => {
+            // What follows is that the helper ends.
+            Report::Unlinked => {}
+            Report::Linked { attachment } => {
                 task.told = true;
-                if let (Purpose::Connect { request, attachment }, Some(tap)) = (&task.purpose, fds.into_iter().next()) {
-                    let (request, attachment) = (*request, attachment.clone());
-                    self.connected(request, attachment, tap);
+                if let (Purpose::Connect { request }, Some(fd)) = (&task.purpose, fds.into_iter().next()) {
+                    let request = *request;
+                    self.connected(request, attachment, fd);
                 }
             }
         }
@@ -122,7 +127,12 @@ impl Supervisor {
                 self.drop_streams(streams);
                 self.close_session(session, Some(&FromSupervisor::Failed { failure }));
             }
-            Purpose::Connect { request, .. } => self.done(request, Some(failure)),
+            Purpose::Connect { request } => self.done(request, Some(failure)),
+            // Its owner may have removed the interface, or the container has ended.
+            Purpose::Disconnect { request, ref network } => {
+                let network = network.clone();
+                self.disconnected(request, &network);
+            }
         }
     }
 
@@ -141,7 +151,8 @@ impl Supervisor {
             }
             // A copy has no command; its helper's own end counts.
             (Purpose::Process { session, streams, detach }, None) => self.process_started(*session, *streams, task.pid, task.pid, *detach),
-            (Purpose::Connect { request, .. }, _) => self.done(*request, Some(died())),
+            (Purpose::Disconnect { request, network }, _) => self.disconnected(*request, network),
+            (Purpose::Connect { request }, _) => self.done(*request, Some(died())),
         }
     }
 

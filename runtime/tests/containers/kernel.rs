@@ -79,6 +79,7 @@ fn attachment(number: u8, last: u8) -> Attachment {
         default_route: number == 0,
         mtu: 1400,
         aliases: Vec::new(),
+        backend: None,
     }
 }
 

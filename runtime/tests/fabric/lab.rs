@@ -22,6 +22,7 @@ use std::{
 
 use netloom_runtime::{
     fabric::{Fabric, NetworkConfig, NetworkId, PortConfig},
+    spec::Backend,
     tap,
 };
 use netloom_switch::{Mac, PortId};
@@ -116,7 +117,8 @@ impl Lab {
             tap
         });
         let config = PortConfig {
-            tap,
+            link: tap,
+            backend: Backend::Tap,
             owner: format!("c{number}"),
             ip: Some(ip),
             ip6: None,

@@ -1,14 +1,17 @@
 //! Machines that lack something: a clear error with a hint, and nothing half made. Each lack is made in namespaces of the test's own.
 
-use netloom_tests::{Finished, Netloom, Place, Who};
+use netloom_tests::{Finished, Netloom, Place, Who, at};
 
 for_both!(
-    no_tun_device_is_a_clear_error,
+    without_the_tun_device_veth_takes_over_and_tap_is_a_clear_error,
     modes_without_a_port_need_no_tun_device,
     doctor_names_what_is_missing,
+    without_control_groups_of_version_2_containers_run,
     a_root_that_cannot_be_made_is_a_clear_error
 );
 for_user!(
+    without_subordinate_ids_root_is_the_only_user,
+    without_user_attributes_the_hosts_files_are_read_only,
     forbidden_user_namespaces_are_a_clear_error,
     a_user_namespace_whose_root_is_powerless_is_a_clear_error,
     a_proc_that_cannot_be_mounted_is_a_clear_error,
@@ -39,8 +42,13 @@ fn clear(ended: &Finished, code: i32, named: &[&str]) {
 
 const NO_TUN: &str = "umount -l /dev/net/tun; mount -t tmpfs none /dev/net";
 
-fn no_tun_device_is_a_clear_error(nl: &Netloom) {
-    clear(&after(nl, NO_TUN, "run --rm true"), 125, &["/dev/net/tun"]);
+fn without_the_tun_device_veth_takes_over_and_tap_is_a_clear_error(nl: &Netloom) {
+    let lacking = format!("unset NETLOOM_BACKEND\n{NO_TUN}");
+    let by_itself = after(nl, &lacking, "run --rm cat /sys/class/net/eth0/carrier").exits(0);
+    assert_eq!(by_itself.text(), "1");
+    nl.ok("network create --backend tap taps");
+    clear(&after(nl, &lacking, "run --rm --net taps true"), 125, &["/dev/net/tun"]);
+    nl.ok("network rm taps");
     nl.expect_nothing_left();
     assert_eq!(nl.ok("ps -a -q"), "");
 }
@@ -56,6 +64,36 @@ fn doctor_names_what_is_missing(nl: &Netloom) {
     let report = after(nl, NO_TUN, "doctor");
     let text = format!("{}{}", report.text(), report.stderr);
     assert!(text.contains("/dev/net/tun") && text.contains("modprobe tun"), "{report:?}");
+}
+
+/// The detail of one of doctor's findings.
+fn finding(nl: &Netloom, name: &str) -> String {
+    let findings = nl.json("doctor --json");
+    at(findings.as_array().expect("a list").iter().find(|finding| finding["name"] == name).expect("a finding"), "detail")
+}
+
+fn without_control_groups_of_version_2_containers_run(nl: &Netloom) {
+    let older = nl.without("cgroup2");
+    assert_eq!(older.ok("run --rm echo hello"), "hello");
+    assert!(!finding(&older, "cgroups").contains("version 2"));
+}
+
+fn without_subordinate_ids_root_is_the_only_user(nl: &Netloom) {
+    let without = nl.without("subuids");
+    let map = without.ok("run --rm cat /proc/self/uid_map");
+    let (uid, _) = nl.who().ids().expect("the user exists");
+    assert_eq!(map.split_whitespace().collect::<Vec<_>>(), ["0", &uid.to_string(), "1"]);
+    assert!(finding(&without, "subuids").contains("no user but root"));
+    let refused = without.fails("run --rm -u 33 true", 125);
+    assert!(refused.contains("33"), "{refused}");
+}
+
+fn without_user_attributes_the_hosts_files_are_read_only(nl: &Netloom) {
+    let older = nl.without("userxattr");
+    let ended = older.run("run --rm sh -c 'cat /etc/hostname; touch /usr/new'");
+    assert!(ended.code != 0 && ended.stderr.contains("read-only"), "{ended:?}");
+    assert!(finding(&older, "overlay").contains("read-only"));
+    older.ok("run --rm sh -c 'touch /tmp/new && test -e /usr/bin/env'");
 }
 
 fn a_root_that_cannot_be_made_is_a_clear_error(nl: &Netloom) {

@@ -4,6 +4,7 @@ use netloom_tests::{Netloom, for_each_case};
 
 for_both!(
     capabilities_are_exactly_those_documented,
+    what_serves_containers_has_no_capability_of_the_host,
     kernel_settings_cannot_be_written,
     device_nodes_cannot_be_made,
     only_harmless_devices_are_there,
@@ -43,6 +44,39 @@ fn nothing_of(nl: &Netloom, options: &str, script: &str) {
     let file = nl.host.write("tries.sh", format!("{script}\necho end"));
     let seen = nl.ok(&format!("run --rm {options} -v {}:/tries.sh:ro bash /tries.sh", file.display()));
     assert_eq!(seen, "end");
+}
+
+/// CAP_NET_RAW: for pings of containers, where the host has no ping sockets for root.
+const PINGS: u64 = 1 << 13;
+
+fn what_serves_containers_has_no_capability_of_the_host(nl: &Netloom) {
+    for backend in ["tap", "veth"] {
+        nl.ok(&format!("network set bridge backend={backend}"));
+        nl.ok(&format!("run -d --name {backend} -p 0:80 sleep 1000"));
+    }
+    let namespace = |pid: &str| std::fs::read_link(nl.host.path(&format!("/proc/{pid}/ns/user"))).ok();
+    let mut looked_at = Vec::new();
+    for (pid, line) in nl.host.processes() {
+        let ours = line.contains("__daemon") || line.contains("__supervisor");
+        // Root's supervisors make namespaces and mounts for every start.
+        let serves = if nl.who().is_root() { line.contains("__daemon") } else { namespace(&pid.to_string()) == namespace("1") };
+        if !serves {
+            continue;
+        }
+        let allowed = if nl.who().is_root() { PINGS } else { 0 };
+        for task in std::fs::read_dir(nl.host.path(&format!("/proc/{pid}/task"))).into_iter().flatten().flatten() {
+            let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+                let field = status.lines().find_map(|line| line.strip_prefix(set)).unwrap_or_else(|| panic!("{line} has no {set}"));
+                let held = u64::from_str_radix(field.trim(), 16).expect("a number");
+                assert_eq!(held & !allowed, 0, "{set} of `{line}`: {status}");
+            }
+            looked_at.extend(ours.then(|| status.lines().next().unwrap_or_default().to_owned()));
+        }
+    }
+    // The daemon's own thread and its workers at least; without root the two supervisors.
+    let least = if nl.who().is_root() { 2 } else { 4 };
+    assert!(looked_at.len() >= least && looked_at.iter().any(|name| name.contains("worker")), "{looked_at:?}");
 }
 
 fn kernel_settings_cannot_be_written(nl: &Netloom) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netloom_tests::{Netloom, Running, at, wait_until};
+use netloom_tests::{Netloom, Running, at, backend, wait_until};
 
 for_both!(
     run_in_the_background_prints_the_id,
@@ -235,7 +235,7 @@ fn inspect_has_every_key(nl: &Netloom) {
         assert_eq!(time == "null", none, "{key}");
         assert!(none || (time.len() >= 20 && time.ends_with('Z') && time.as_bytes()[10] == b'T'), "{key} is {time}");
     }
-    assert_eq!(at(&shown, "backend"), "tap");
+    assert_eq!(at(&shown, "backend"), backend());
     assert!(nl.fails("inspect a nobody", 1).contains("nobody"));
 }
 

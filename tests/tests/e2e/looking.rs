@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use netloom_tests::{FAR_IP, Netloom, Place, at, for_each_case, wait_until};
+use netloom_tests::{FAR_IP, Netloom, Place, at, backend, for_each_case, wait_until};
 use serde_json::{Value, json};
 
 for_both!(
@@ -67,7 +67,7 @@ fn ports_count_what_went_through(nl: &Netloom) {
     assert!(after.0 >= before.0 + 10 && after.1 >= before.1 + 10 && after.2 >= before.2 + 10_000, "{before:?} then {after:?}");
     let ports = nl.json("ports --json");
     let a = row(&ports, "container", "a");
-    assert_eq!((at(a, "link"), at(a, "backend"), at(a, "network")), ("eth0".into(), "tap".into(), "bridge".into()));
+    assert_eq!((at(a, "link"), at(a, "backend"), at(a, "network")), ("eth0".into(), backend(), "bridge".into()));
     assert!(rows(&a["offloads"]).len() > 1, "{a:#}");
     assert_eq!(at(row(&ports, "id", "0"), "container"), "gateway");
 }

@@ -25,3 +25,4 @@ mod publish;
 mod terminal;
 mod traffic;
 mod users;
+mod veth;

@@ -27,8 +27,9 @@ use crate::{
     parse::{ethertype, tcp_flags},
 };
 
-/// The largest packet, and so the largest superframe.
-const PACKET_MAX: usize = 65_535;
+/// The largest packet that is a superframe. With its Ethernet header and a tag it is a byte short of what Linux takes whole
+/// (GSO_LEGACY_MAX_SIZE); a longer one it cuts itself.
+const SUPERFRAME_MAX: usize = 65_535 - ETHERNET_HEADER - 4;
 /// A TCP header without options.
 const TCP_HEADER: usize = 20;
 /// Where the checksum stands in a TCP header (RFC 9293, 3.1).
@@ -68,7 +69,7 @@ impl Lengths {
     fn device_mtu(self) -> usize {
         match self {
             Self::Ipv4 { mtu } => usize::from(mtu),
-            Self::Ipv6 { .. } => PACKET_MAX,
+            Self::Ipv6 { mtu, .. } => SUPERFRAME_MAX.max(mtu.into()),
         }
     }
 
@@ -160,8 +161,9 @@ impl<O: Outside> Device for FlowDevice<'_, '_, O> {
         let mut checksum = ChecksumCapabilities::ignored();
         checksum.ipv4 = Compute::Tx;
         let mut segmentation = SegmentationCapabilities::default();
-        segmentation.tcpv4 = std::num::NonZeroUsize::new(PACKET_MAX);
-        segmentation.tcpv6 = std::num::NonZeroUsize::new(PACKET_MAX);
+        let superframe = std::num::NonZeroUsize::new(SUPERFRAME_MAX.max(self.lengths.device_mtu()));
+        segmentation.tcpv4 = superframe;
+        segmentation.tcpv6 = superframe;
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.lengths.device_mtu();

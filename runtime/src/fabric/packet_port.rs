@@ -1,0 +1,145 @@
+//! A port behind a packet socket: the far end of a veth pair that [`veth`](crate::veth) made.
+//!
+//! The kernel gives a frame's VLAN tag beside the data and the virtio-net header in the machine's own byte order; here both become
+//! what the switch knows. The socket outlives its interface, so a port whose container is gone says so once and is silent then.
+
+use std::{
+    io::IoSlice,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use netloom_switch::{
+    DropReason, Frame,
+    vnet::{self, VNET_HEADER},
+};
+use rustix::io::{Errno, writev};
+
+use super::{
+    closer::Deferred,
+    port_io::{Buffer, Caps, PortIo, RecvError},
+};
+use crate::sys::packet;
+
+/// Bytes of a VLAN tag, and of the addresses before it.
+const TAG: usize = 4;
+const ADDRESSES: usize = 12;
+
+/// The socket of a veth pair's far end.
+#[derive(Debug)]
+pub struct PacketPort {
+    socket: Deferred,
+    uso: bool,
+}
+
+impl PacketPort {
+    /// `uso`: the kernel knows UDP superframes.
+    pub fn new(socket: OwnedFd, uso: bool) -> Self {
+        Self { socket: Deferred::new(socket), uso }
+    }
+}
+
+impl PortIo for PacketPort {
+    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
+        let room = buffer.frame();
+        let mut header = [0; packet::HEADER];
+        let whole = room.get_mut(TAG..).unwrap_or_default();
+        let received =
+            packet::receive(self.socket.as_fd(), &mut header, whole).map_err(|errno| recv_error(Errno::from_raw_os_error(errno as i32)))?;
+        let len = received.len;
+        if received.is_cut {
+            return Err(RecvError::Unfit { len, reason: DropReason::TooLong });
+        }
+        let start = received.tag.map_or(TAG, |tag| put_tag(room, tag));
+        let frame = room.get(start..TAG + len).unwrap_or_default();
+        let offload = vnet::decode(&to_wire(header, TAG - start), frame).map_err(|reason| RecvError::Unfit { len, reason })?;
+        Ok(Frame { bytes: frame, offload })
+    }
+
+    fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
+        let header = to_native(vnet::encode(&frame.offload, frame.bytes));
+        match writev(&self.socket, &[IoSlice::new(&header), IoSlice::new(frame.bytes)]) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(send_error(errno)),
+        }
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn caps(&self) -> Caps {
+        Caps { direct: true, uso: self.uso }
+    }
+}
+
+/// Puts the tag between the addresses and the EtherType of a frame that begins at [`TAG`]. Gives where it begins now.
+fn put_tag(room: &mut [u8], (protocol, control): (u16, u16)) -> usize {
+    if let Some(head) = room.first_chunk_mut::<{ ADDRESSES + TAG }>() {
+        head.copy_within(TAG.., 0);
+        let ([p0, p1], [c0, c1]) = (protocol.to_be_bytes(), control.to_be_bytes());
+        if let Some(tag) = head.last_chunk_mut() {
+            *tag = [p0, p1, c0, c1];
+        }
+    }
+    0
+}
+
+/// The kernel's header as virtio writes it, for a frame that has got `added` bytes at its front.
+fn to_wire(header: [u8; packet::HEADER], added: usize) -> [u8; VNET_HEADER] {
+    let [flags, kind, l0, l1, s0, s1, c0, c1, o0, o1] = header;
+    let word = |a, b| u16::from_ne_bytes([a, b]);
+    // Without a checksum to be finished its start says nothing.
+    let start = word(c0, c1).saturating_add(added as u16);
+    let [[l0, l1], [s0, s1], [c0, c1], [o0, o1]] = [word(l0, l1), word(s0, s1), start, word(o0, o1)].map(u16::to_le_bytes);
+    [flags, kind, l0, l1, s0, s1, c0, c1, o0, o1, 0, 0]
+}
+
+/// A header as the kernel reads it from a packet socket.
+fn to_native(header: [u8; VNET_HEADER]) -> [u8; packet::HEADER] {
+    let [flags, kind, l0, l1, s0, s1, c0, c1, o0, o1, _, _] = header;
+    let word = |a, b| u16::from_le_bytes([a, b]).to_ne_bytes();
+    let [[l0, l1], [s0, s1], [c0, c1], [o0, o1]] = [word(l0, l1), word(s0, s1), word(c0, c1), word(o0, o1)];
+    [flags, kind, l0, l1, s0, s1, c0, c1, o0, o1]
+}
+
+fn recv_error(errno: Errno) -> RecvError {
+    match errno {
+        Errno::AGAIN => RecvError::Empty,
+        // The far end is down, which it is only on its way to be deleted.
+        Errno::NETDOWN | Errno::NODEV | Errno::NXIO | Errno::BADF => RecvError::Closed,
+        // EINVAL: the kernel could not describe the frame in a virtio-net header, and has consumed it.
+        _ => RecvError::Unfit { len: 0, reason: DropReason::BadOffload },
+    }
+}
+
+fn send_error(errno: Errno) -> DropReason {
+    match errno {
+        Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => DropReason::EgressFull,
+        Errno::NETDOWN | Errno::NODEV | Errno::NXIO | Errno::BADF => DropReason::PortClosed,
+        // EMSGSIZE, EINVAL: what the kernel does not take.
+        _ => DropReason::EgressRefused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_stands_between_the_addresses_and_the_ethertype() {
+        let mut room: Vec<u8> = vec![0; TAG];
+        room.extend((1..=12).chain([0x08, 0x00, 0x45]));
+        assert_eq!(put_tag(&mut room, (0x8100, 0x6007)), 0);
+        assert_eq!(room[..12], (1..=12).collect::<Vec<u8>>()[..]);
+        assert_eq!(room[12..], [0x81, 0, 0x60, 7, 8, 0, 0x45]);
+    }
+
+    #[test]
+    fn a_checksum_moves_with_the_bytes_that_were_put_before_it() {
+        let native = |words: [u16; 4]| words.map(u16::to_ne_bytes).concat();
+        let header: [u8; 10] = [vec![1, 1], native([54, 1460, 34, 16])].concat().try_into().unwrap();
+        assert_eq!(to_wire(header, 0), [1, 1, 54, 0, 0xb4, 5, 34, 0, 16, 0, 0, 0]);
+        assert_eq!(to_wire(header, 4), [1, 1, 54, 0, 0xb4, 5, 38, 0, 16, 0, 0, 0]);
+        assert_eq!(to_native(to_wire(header, 0)), header);
+    }
+}
