@@ -313,6 +313,8 @@ pub struct Lease {
     pub container_id: String,
     /// RFC 3339.
     pub since: String,
+    /// When it ends unless it is renewed, RFC 3339; nothing but DHCP leases has an end.
+    pub expires: Option<String>,
 }
 
 /// One line of `flows`.

@@ -22,6 +22,7 @@ const TARGETS: &[Target] = &[
     ("handle_ops", fuzz::handle_ops),
     ("gateway", fuzz::gateway),
     ("dns_stream", fuzz::dns_stream),
+    ("dhcp", fuzz::dhcp),
 ];
 
 fn corpus(target: &str) -> PathBuf {
@@ -134,6 +135,28 @@ fn dns_streams() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// What DHCP clients say.
+fn dhcp_messages() -> Vec<(&'static str, Vec<u8>)> {
+    let message = |ciaddr: [u8; 4], options: &[u8]| {
+        let mut bytes = vec![0; 236];
+        bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
+        bytes[12..16].copy_from_slice(&ciaddr);
+        [&bytes[..], &[99, 130, 83, 99], options, &[255]].concat()
+    };
+    let (none, own) = ([0; 4], [10, 0, 0, 2]);
+    vec![
+        ("discover", message(none, &[53, 1, 1, 55, 4, 1, 3, 119, 121, 61, 3, 1, 2, 3])),
+        ("request", message(none, &[53, 1, 3, 54, 4, 10, 0, 0, 1, 50, 4, 10, 0, 0, 77])),
+        ("renew", message(own, &[53, 1, 3])),
+        ("decline", message(none, &[53, 1, 4, 54, 4, 10, 0, 0, 1, 50, 4, 10, 0, 0, 77])),
+        ("release-and-overload", message(own, &[52, 1, 3, 53, 1, 7, 54, 4, 10, 0, 0, 1])),
+        ("inform", message(own, &[53, 1, 8, 12, 3, 98, 111, 120])),
+        ("options-that-end-early", message(none, &[53, 1, 1, 119, 200, 3])),
+        ("names-that-loop", message(none, &[53, 1, 1, 119, 2, 0xc0, 0])),
+        ("address-of-255-bytes", [&[1, 1, 255][..], &message(none, &[53, 1, 1])[3..]].concat()),
+    ]
+}
+
 fn bless() {
     for (target, _) in TARGETS {
         fs::create_dir_all(corpus(target)).unwrap();
@@ -147,6 +170,9 @@ fn bless() {
     }
     for (name, script) in scripts() {
         fs::write(corpus("handle_ops").join(name), script.concat()).unwrap();
+    }
+    for (name, bytes) in dhcp_messages() {
+        fs::write(corpus("dhcp").join(name), bytes).unwrap();
     }
     for (name, bytes) in dns_streams() {
         fs::write(corpus("dns_stream").join(name), bytes).unwrap();

@@ -50,6 +50,22 @@ proptest! {
     }
 
     #[test]
+    fn a_dhcp_message_of_any_bytes_breaks_no_promise(
+        changes in prop::collection::vec((0usize..300, any::<u8>()), 0..6), options in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        let mut bytes = vec![0; 236];
+        bytes[..3].copy_from_slice(&[1, 1, 6]);
+        bytes.extend([99, 130, 83, 99, 53, 1, 1 + options.len() as u8 % 8]);
+        bytes.extend(options);
+        for (at, value) in changes {
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+        }
+        fuzz::dhcp(&bytes);
+    }
+
+    #[test]
     fn a_client_over_tcp_gets_whole_answers_or_none_whatever_it_says(
         piece in 1u8..40, parts in prop::collection::vec((0usize..4, prop::collection::vec(any::<u8>(), 0..30)), 0..20),
     ) {

@@ -133,7 +133,9 @@ impl Daemon {
         if !container.leases.iter().any(|lease| lease.network == attachment.network) {
             container.leases.push(attachment.clone());
         }
+        let name = attachment.network.clone();
         container.ports.push(AttachedPort { attachment, port });
+        self.allow_leased(state, &name, id);
         Ok(())
     }
 

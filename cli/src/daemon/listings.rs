@@ -1,6 +1,9 @@
 //! What there is to see of the data plane: ports, addresses, leases, flows, drops, with the containers' names.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use netloom_runtime::fabric::{NetworkId, PortReport};
 use netloom_switch::{Mac, PortId};
@@ -8,6 +11,7 @@ use netloom_switch::{Mac, PortId};
 use super::{
     Daemon,
     container::Container,
+    dhcp::Dynamic,
     error::{Error, Result},
     lookup::no_such,
     state::State,
@@ -76,13 +80,17 @@ impl Daemon {
             let leases = &state.network(name)?.leases;
             let row = |(ip_address, id): (std::net::Ipv4Addr, &str)| {
                 let note = leases.notes.get(&ip_address);
+                let dynamic = note.and_then(|note| note.dynamic.as_ref());
+                let holder = dynamic.map_or(id, |dynamic| dynamic.container.as_str());
+                let end = |dynamic: &Dynamic| SystemTime::UNIX_EPOCH + Duration::from_secs(dynamic.expires);
                 Lease {
                     network: name.to_owned(),
                     ip_address,
                     mac_address: note.map_or_else(|| Mac::from_ipv4(ip_address), |note| note.mac),
-                    container: state.name_of(id),
-                    container_id: id.to_owned(),
+                    container: state.name_of(holder),
+                    container_id: holder.to_owned(),
                     since: note.map(|note| note.since.clone()).unwrap_or_default(),
+                    expires: dynamic.map(|dynamic| humantime::format_rfc3339_seconds(end(dynamic)).to_string()),
                 }
             };
             Ok(leases.pool.leases().map(row).collect())

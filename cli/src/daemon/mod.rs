@@ -25,6 +25,7 @@ mod checks;
 mod connect;
 mod container;
 mod create;
+mod dhcp;
 mod error;
 mod events;
 mod lifecycle;
@@ -205,6 +206,7 @@ async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
     let workers = NonZeroUsize::new(cores.min(WORKERS_MAX)).unwrap_or(NonZeroUsize::MIN);
     let fabric = Fabric::start(workers)?;
     let launcher = supervisors::Processes::new(&paths.root, geteuid().is_root());
+    let asked = fabric.lease_asks();
     let daemon = Arc::new(Daemon::new(paths.clone(), Box::new(fabric), Box::new(launcher), workers.get()));
     let routes = host::routes().await.unwrap_or_else(|error| {
         tracing::warn!(%error, "subnets are chosen without a look at the host's routes");
@@ -212,6 +214,9 @@ async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
     });
     daemon.restore(&routes).map_err(MainError::Restore)?;
     resolvers::follow(&daemon);
+    if let Some(asked) = asked {
+        dhcp::serve(&daemon, asked).map_err(MainError::io("start the thread for DHCP"))?;
+    }
     tracing::info!(pid = std::process::id(), root = %paths.root.display(), workers, "the daemon starts");
     serve::until_idle(&daemon, || say(start::READY)).await?;
     tracing::info!("the daemon ends: nothing runs and nobody asks");

@@ -14,6 +14,7 @@ use netloom_switch::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    dhcp::Dynamic,
     error::{Error, Result},
     events, lookup,
     store::{self, Durability},
@@ -169,10 +170,13 @@ impl NetworkRecord {
 pub(crate) struct LeaseNote {
     pub mac: Mac,
     pub since: String,
+    /// Of a DHCP client, not of a container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dynamic: Option<Dynamic>,
 }
 
 /// The addresses of one network, as its file keeps them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leases {
     pub pool: Pool,
     pub notes: BTreeMap<Ipv4Addr, LeaseNote>,
@@ -215,7 +219,7 @@ impl Network {
 
     /// Notes whose lease it is and since when; the MAC is told by `leases`.
     pub(crate) fn note(&mut self, attachment: &Attachment) {
-        let note = LeaseNote { mac: attachment.mac, since: events::now() };
+        let note = LeaseNote { mac: attachment.mac, since: events::now(), dynamic: None };
         self.leases.notes.entry(attachment.ip).or_insert(note);
     }
 

@@ -10,6 +10,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
+    net::Ipv4Addr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -148,9 +149,11 @@ impl Daemon {
             state.containers.values().flat_map(|c| c.leases.iter().map(|lease| (lease.network.clone(), lease.ip))).collect();
         for (name, network) in &mut state.networks {
             let expected = |owner: &str| state.expected.contains(owner);
+            // Those of DHCP clients end in their own time.
+            let is_dynamic = |ip: &Ipv4Addr| network.leases.notes.get(ip).is_some_and(|note| note.dynamic.is_some());
             let leases = network.leases.pool.leases();
             let orphans: Vec<_> = leases
-                .filter(|(ip, owner)| !expected(owner) && !held.contains(&(name.clone(), *ip)))
+                .filter(|(ip, owner)| !expected(owner) && !held.contains(&(name.clone(), *ip)) && !is_dynamic(ip))
                 .map(|(ip, owner)| (ip, owner.to_owned()))
                 .collect();
             for (ip, owner) in &orphans {

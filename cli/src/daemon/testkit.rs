@@ -127,6 +127,14 @@ impl Plane for Remembering {
         Ok(())
     }
 
+    fn answer_lease(&self, _: NetworkId, _: PortId, _: netloom_switch::gateway::LeaseAnswer) -> Answer<()> {
+        Ok(())
+    }
+
+    fn set_leased(&self, _: NetworkId, _: PortId, _: Vec<Ipv4Addr>) -> Answer<()> {
+        Ok(())
+    }
+
     fn set_resolvers(&self, _: Vec<SocketAddr>) {}
 
     fn set_loopback(&self, _: Vec<IpAddr>) {}

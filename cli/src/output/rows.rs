@@ -144,7 +144,7 @@ impl Row for FdbEntry {
 }
 
 impl Row for Lease {
-    const HEADERS: &'static [&'static str] = &["IP ADDRESS", "NETWORK", "MAC ADDRESS", "CONTAINER", "CONTAINER ID", "SINCE"];
+    const HEADERS: &'static [&'static str] = &["IP ADDRESS", "NETWORK", "MAC ADDRESS", "CONTAINER", "CONTAINER ID", "SINCE", "EXPIRES"];
 
     fn cells(&self, view: &View) -> Vec<String> {
         vec![
@@ -154,11 +154,20 @@ impl Row for Lease {
             self.container.clone(),
             view.id(&self.container_id),
             human::since(&self.since, view.now).map(|age| format!("{age} ago")).unwrap_or_default(),
+            self.expires.clone().unwrap_or_default(),
         ]
     }
 
     fn sample() -> Self {
-        Self { network: text(), ip_address: address(), mac_address: Mac::ZERO, container: text(), container_id: text(), since: text() }
+        Self {
+            network: text(),
+            ip_address: address(),
+            mac_address: Mac::ZERO,
+            container: text(),
+            container_id: text(),
+            since: text(),
+            expires: Some(text()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, mpsc::Receiver},
 };
 
 use netloom_switch::{
@@ -15,6 +15,7 @@ use netloom_switch::{
 use super::{
     Fabric, FabricError, ListenerId, Names, NetworkConfig, NetworkId, PortIo, PortOptions,
     egress::Egress,
+    leases::{Asks, LeaseAsked},
     network::Network,
     port::{Port, PortKey},
 };
@@ -29,6 +30,9 @@ pub(super) struct State {
     loads: Vec<usize>,
     networks_made: u32,
     listeners_made: u32,
+    pub(super) asks: Asks,
+    /// The other end, until somebody takes it.
+    pub(super) asked: Option<Receiver<LeaseAsked>>,
 }
 
 /// A network and who is on it.
@@ -52,6 +56,8 @@ pub(super) struct Seat {
     pub(super) host_loopback: bool,
     pub(super) asks: BTreeSet<NetworkId>,
     pub(super) options: PortOptions,
+    /// What clients behind the port have leased.
+    pub(super) leased: Vec<Ipv4Addr>,
     pub(super) listeners: BTreeSet<ListenerId>,
 }
 
@@ -89,7 +95,8 @@ impl Site {
 
 impl Seat {
     pub(super) fn settings(&self) -> PortSettings {
-        PortSettings { mtu: self.mtu, isolated: self.options.isolated, mac: Some(self.mac), ips: self.ips().collect() }
+        let leased = self.leased.iter().copied().map(IpAddr::V4);
+        PortSettings { mtu: self.mtu, isolated: self.options.isolated, mac: Some(self.mac), ips: self.ips().chain(leased).collect() }
     }
 
     /// Every address that is this port's alone: what the IPAM gave it, and the link-local one of its MAC.
@@ -101,6 +108,7 @@ impl Seat {
 
 impl State {
     pub(super) fn new(workers: usize) -> Self {
+        let (asks, asked) = Asks::channel();
         Self {
             networks: BTreeMap::new(),
             resolvers: Arc::default(),
@@ -108,6 +116,8 @@ impl State {
             loads: vec![0; workers],
             networks_made: 0,
             listeners_made: 0,
+            asks,
+            asked: Some(asked),
         }
     }
 

@@ -22,6 +22,7 @@ mod control;
 mod echo;
 mod egress;
 mod inbox;
+mod leases;
 mod listeners;
 mod network;
 mod outside;
@@ -53,6 +54,7 @@ pub use self::{
         FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
         PortReport,
     },
+    leases::LeaseAsked,
     packet_port::PacketPort,
     port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
 };
@@ -106,7 +108,7 @@ impl Fabric {
         let switch = Switch::new(config.settings());
         let gateway = switch.counters(PortId::GATEWAY).unwrap_or_default();
         let id = state.next_network();
-        let network = Arc::new(Network { id, switch, table: arc_swap::ArcSwap::default(), gateway });
+        let network = Arc::new(Network { id, switch, table: arc_swap::ArcSwap::default(), gateway, asks: state.asks.clone() });
         state.networks.insert(id, Site::new(config, Arc::clone(&network)));
         // One worker ages the tables of all networks.
         if let Some(first) = self.workers.first() {
@@ -173,7 +175,8 @@ impl Fabric {
     pub fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId, FabricError> {
         let PortConfig { link, backend, owner, ip, ip6, mac, mtu, host_loopback, asks, options } = port;
         let asks = asks.into_iter().collect();
-        let seat = Seat { worker: 0, owner, ip, ip6, mac, mtu, host_loopback, asks, options, listeners: BTreeSet::new() };
+        let seat =
+            Seat { worker: 0, owner, ip, ip6, mac, mtu, host_loopback, asks, options, leased: Vec::new(), listeners: BTreeSet::new() };
         let uso = host::has_uso();
         let io: Arc<dyn PortIo> = match backend {
             Backend::Tap => Arc::new(TapPort::new(link, uso)),

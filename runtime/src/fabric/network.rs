@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use netloom_switch::{PortCounters, Switch};
 
-use super::{NetworkId, egress::EgressTable};
+use super::{NetworkId, egress::EgressTable, leases::Asks};
 
 /// The switch of a network and the ways out of it. Workers read it without a lock; the control plane swaps the table.
 #[derive(Debug)]
@@ -15,4 +15,6 @@ pub(super) struct Network {
     pub(super) table: ArcSwap<EgressTable>,
     /// Port 0's counters.
     pub(super) gateway: Arc<PortCounters>,
+    /// Where questions about leases go.
+    pub(super) asks: Asks,
 }

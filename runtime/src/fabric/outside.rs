@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     DropReason, Frame, PortId, Time, Verdict,
-    gateway::{Datagram, EchoError, EchoReply, Outside, OutsideError, SocketId},
+    gateway::{Datagram, EchoError, EchoReply, LeaseAsk, Outside, OutsideError, SocketId},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg};
 
@@ -16,6 +16,7 @@ use super::{
     echo::EchoSocket,
     egress::EgressTable,
     network::Network,
+    port::PortKey,
     sockets::{self, HostSocket, Sockets},
     sources::Sources,
     worker::Slot,
@@ -25,6 +26,7 @@ use super::{
 pub(super) struct Host<'a> {
     pub(super) now: Time,
     pub(super) slot: Slot,
+    pub(super) port: PortId,
     pub(super) network: &'a Network,
     pub(super) table: &'a EgressTable,
     pub(super) sockets: &'a mut Sockets,
@@ -148,6 +150,10 @@ impl Outside for Host<'_> {
 
     fn echo_error(&mut self, socket: SocketId) -> Option<EchoError> {
         self.echo(socket).ok()?.error()
+    }
+
+    fn ask_lease(&mut self, ask: LeaseAsk) -> Result<(), DropReason> {
+        self.network.asks.ask(PortKey { network: self.network.id, port: self.port }, ask)
     }
 
     fn close(&mut self, socket: SocketId) {

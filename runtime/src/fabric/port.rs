@@ -11,7 +11,7 @@ use std::{net::IpAddr, ops::ControlFlow, sync::Arc};
 
 use netloom_switch::{
     Frame, Mac, PortCounters, PortId, Time, Verdict,
-    gateway::{Flow, Gateway, Readiness, SocketId, View},
+    gateway::{Flow, Gateway, LeaseAnswer, Readiness, SocketId, View},
 };
 use nix::sys::epoll::EpollFlags;
 
@@ -182,8 +182,8 @@ impl Port {
         if port != PortId::GATEWAY {
             return table.egress(port, frame, &self.counters);
         }
-        let Self { network, gateway, sockets, .. } = self;
-        let mut host = Host { now: at.now, slot: at.slot, network, table, sockets, sources: at.sources };
+        let Self { key, network, gateway, sockets, .. } = self;
+        let mut host = Host { now: at.now, slot: at.slot, port: key.port, network, table, sockets, sources: at.sources };
         match gateway.frame(at.now, frame, &mut host) {
             Ok(()) => network.gateway.sent(frame.bytes.len()),
             Err(reason) => network.gateway.dropped(reason),
@@ -241,6 +241,11 @@ impl Port {
             self.sockets.close(socket, at.sources);
         }
         listener.is_some()
+    }
+
+    /// The answer to a lease that its gateway asked about.
+    pub(super) fn lease_answered(&mut self, answer: &LeaseAnswer, at: &mut Place<'_>) {
+        self.gateway(at, |gateway, host| gateway.lease_answered(answer, host));
     }
 
     /// Takes connections that wait on a listener.
@@ -303,9 +308,9 @@ impl Port {
     }
 
     fn gateway<R>(&mut self, at: &mut Place<'_>, what: impl FnOnce(&mut Gateway, &mut Host<'_>) -> R) -> R {
-        let Self { network, gateway, sockets, .. } = self;
+        let Self { key, network, gateway, sockets, .. } = self;
         let table = network.table.load();
-        let mut host = Host { now: at.now, slot: at.slot, network, table: &table, sockets, sources: at.sources };
+        let mut host = Host { now: at.now, slot: at.slot, port: key.port, network, table: &table, sockets, sources: at.sources };
         what(gateway, &mut host)
     }
 }

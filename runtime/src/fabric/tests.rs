@@ -61,7 +61,7 @@ fn attach(fabric: &Fabric, network: NetworkId, host: u8) -> Container {
 
 fn seat(mac: Mac) -> Seat {
     let (owner, asks, options, listeners) = Default::default();
-    Seat { worker: 0, owner, ip: None, ip6: None, mac, mtu: 1500, host_loopback: false, asks, options, listeners }
+    Seat { worker: 0, owner, ip: None, ip6: None, mac, mtu: 1500, host_loopback: false, asks, options, leased: Vec::new(), listeners }
 }
 
 fn frame(to: Mac, from: Mac, text: &str) -> Vec<u8> {

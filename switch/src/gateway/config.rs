@@ -105,6 +105,8 @@ pub struct Limits {
     pub dns_idle: Duration,
     /// How long one resolver gets.
     pub dns_timeout: Duration,
+    /// DHCP messages a second that are asked about.
+    pub dhcp_asks: u32,
     /// ICMP errors a second (RFC 1812, 4.3.2.8).
     pub icmp_errors: u32,
 }
@@ -129,6 +131,7 @@ impl Default for Limits {
             dns_streams: 64,
             dns_idle: Duration::from_secs(10),
             dns_timeout: Duration::from_secs(2),
+            dhcp_asks: 20,
             icmp_errors: 100,
         }
     }

@@ -239,7 +239,7 @@ pub(super) struct RateLimit {
 }
 
 impl RateLimit {
-    fn allow(&mut self, now: Time, per_second: u32) -> bool {
+    pub(super) fn allow(&mut self, now: Time, per_second: u32) -> bool {
         if now.since(self.since).as_secs() >= 1 {
             *self = Self { since: now, sent: 0 };
         }

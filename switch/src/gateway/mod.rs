@@ -17,6 +17,7 @@
 mod arp;
 mod build;
 mod config;
+mod dhcp;
 mod dns;
 mod echo;
 mod extensions;
@@ -40,10 +41,12 @@ mod udp;
 use std::net::{IpAddr, SocketAddr};
 
 pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
+pub use dhcp::{Exchange, Given, LeaseAnswer, LeaseAsk, LeaseWish};
 pub use outside::{Datagram, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
 
 use self::{
     build::Builder,
+    dhcp::Dhcp,
     dns::Dns,
     echo::EchoTable,
     icmp::RateLimit,
@@ -80,6 +83,7 @@ pub struct Gateway {
     echo: EchoTable,
     publications: Publications,
     dns: Dns,
+    dhcp: Dhcp,
     advertiser: Advertiser,
     /// Sockets whose time has come, while they are looked at.
     due: Vec<SocketId>,
@@ -103,6 +107,7 @@ impl Gateway {
             echo: EchoTable::default(),
             publications: Publications::default(),
             dns: Dns::default(),
+            dhcp: Dhcp::default(),
             advertiser: Advertiser::default(),
             due: Vec::new(),
         }
@@ -131,6 +136,9 @@ impl Gateway {
             _ if from.is_group() || from.is_zero() => Err(malformed),
             ethertype::ARP => arp::frame(&mut self.core, from, frame, outside),
             ethertype::IPV6 if ipv6 => self.ipv6(now, for_us, from, frame, outside),
+            ethertype::IPV4 if ipv4 && !for_us && dhcp::is_broadcast_to_server(frame) => {
+                self.dhcp.broadcast(&self.core, now, &Packet::parse(from, frame)?, outside)
+            }
             // A broadcast or multicast packet is for the hosts of the link (RFC 1122, 3.3.6).
             _ if !for_us => Ok(()),
             ethertype::IPV4 if ipv4 => self.packet(now, &Packet::parse(from, frame)?, outside),
@@ -192,6 +200,9 @@ impl Gateway {
         }
         let to = match policy::destination(&core.view, packet.destination) {
             Destination::Gateway if outgoing.outside.port() == dns::PORT => return self.dns.query(core, now, &outgoing, outside),
+            Destination::Gateway if outgoing.outside.port() == dhcp::SERVER_PORT && outgoing.outside.is_ipv4() => {
+                return self.dhcp.message(core, now, &outgoing, outside);
+            }
             Destination::Gateway => policy::gateway_port(&core.view, packet.destination),
             Destination::Outside(to) => Some(to),
             Destination::Subnet => return Err(DropReason::GatewayUnsupported),
@@ -287,6 +298,11 @@ impl Gateway {
     /// Forgets a UDP publication and its clients.
     pub fn unpublish_udp(&mut self, socket: SocketId) {
         self.publications.remove(&mut self.core, socket);
+    }
+
+    /// The answer to a lease that was asked about by [`Outside::ask_lease`].
+    pub fn lease_answered(&mut self, answer: &LeaseAnswer, outside: &mut impl Outside) {
+        Dhcp::answered(&mut self.core, answer, outside);
     }
 
     /// What the IPAM gave this port: where inbound connections go before the container has spoken.

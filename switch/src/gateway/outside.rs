@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::LeaseAsk;
 use crate::{DropReason, Frame};
 
 /// A host socket of one gateway; the gateway makes these up and uses each for one socket at a time.
@@ -149,6 +150,10 @@ pub trait Outside {
 
     /// Takes the next error about a request of this socket, as [`udp_error`](Self::udp_error) does.
     fn echo_error(&mut self, socket: SocketId) -> Option<EchoError>;
+
+    /// Asks whoever keeps the addresses about a lease; never waits. The answer comes by
+    /// [`Gateway::lease_answered`](super::Gateway::lease_answered), or never. `Err`: too many are being asked about.
+    fn ask_lease(&mut self, ask: LeaseAsk) -> Result<(), DropReason>;
 
     /// Closes a socket of any kind. The number may then be used anew.
     fn close(&mut self, socket: SocketId);

@@ -79,6 +79,11 @@ pub fn handle_ops(bytes: &[u8]) {
     }
 }
 
+/// What a DHCP client says to a gateway.
+pub fn dhcp(bytes: &[u8]) {
+    crate::gateway::testkit::script::dhcp(bytes);
+}
+
 /// What a client says over TCP to a gateway's DNS.
 pub fn dns_stream(bytes: &[u8]) {
     crate::gateway::testkit::script::dns_stream(bytes);

@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_machine;
 mod commands;
 mod crash;
+mod dhcp;
 mod exits;
 mod files;
 mod isolation;

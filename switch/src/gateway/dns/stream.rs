@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     DropReason, Frame, Time,
-    gateway::{Core, Datagram, EchoError, EchoReply, Outside, OutsideError, Readiness, SocketId, sockets::Owner, tcp::FlowKey},
+    gateway::{Core, Datagram, EchoError, EchoReply, LeaseAsk, Outside, OutsideError, Readiness, SocketId, sockets::Owner, tcp::FlowKey},
 };
 
 /// A message's length stands before it (RFC 1035, 4.2.2).
@@ -280,6 +280,10 @@ impl<O: Outside> Outside for Served<'_, O> {
 
     fn echo_error(&mut self, _socket: SocketId) -> Option<EchoError> {
         None
+    }
+
+    fn ask_lease(&mut self, _ask: LeaseAsk) -> Result<(), DropReason> {
+        Err(DropReason::GatewayOutside)
     }
 
     fn close(&mut self, socket: SocketId) {

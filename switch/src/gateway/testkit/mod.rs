@@ -12,7 +12,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{Datagram, EchoError, EchoReply, GatewayConfig, GatewayIpv6, Limits, Outside, OutsideError, Readiness, SocketId, View};
+use super::{
+    Datagram, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, Limits, Outside, OutsideError, Readiness, SocketId, View,
+};
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
 /// The gateway's and the container's addresses in every test.
@@ -114,6 +116,8 @@ pub struct World {
     pub tcp: HashMap<SocketId, FakeTcp>,
     pub udp: HashMap<SocketId, FakeUdp>,
     pub echo: HashMap<SocketId, FakeEcho>,
+    /// What was asked about leases.
+    pub asked: Vec<LeaseAsk>,
     pub drops: Vec<DropReason>,
     /// The answer to the next calls that open a socket.
     pub open: Result<(), OutsideError>,
@@ -128,6 +132,7 @@ impl Default for World {
             tcp: HashMap::new(),
             udp: HashMap::new(),
             echo: HashMap::new(),
+            asked: Vec::new(),
             drops: Vec::new(),
             open: Ok(()),
             room: usize::MAX,
@@ -290,6 +295,11 @@ impl Outside for World {
 
     fn echo_error(&mut self, socket: SocketId) -> Option<EchoError> {
         self.open_echo(socket).ok()?.errors.pop_front()
+    }
+
+    fn ask_lease(&mut self, ask: LeaseAsk) -> Result<(), DropReason> {
+        self.asked.push(ask);
+        Ok(())
     }
 
     fn close(&mut self, socket: SocketId) {

@@ -10,8 +10,8 @@ use hickory_proto::op::{Message, MessageType};
 
 use super::{
     super::{
-        EchoError, Gateway, GatewayConfig, Limits, Outside, OutsideError, Report, build::transport_at, icmp, packet::Packet,
-        sockets::Owner, tcp::FlowKey,
+        EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, Limits, Outside, OutsideError, Report, build::transport_at, icmp,
+        packet::Packet, sockets::Owner, tcp::FlowKey,
     },
     CONTAINER, CONTAINER_MAC, CONTAINER6, GATEWAY, GATEWAY_MAC, GATEWAY6, World, config, ethernet, ip, ipv6_from, udp, view,
 };
@@ -136,6 +136,40 @@ pub fn run(script: &[u8]) {
     stage.check();
     assert!(stage.gateway.flows(stage.now).is_empty() && stage.gateway.next_timer().is_none());
     assert!(stage.world.tcp.values().all(|tcp| tcp.closed || tcp.reset), "every TCP socket is closed");
+}
+
+/// Gives bytes to a gateway as a DHCP client's message, and answers what it asks by them: with an address, and with a refusal.
+///
+/// # Panics
+/// If what comes out is wrong on a wire, or is no message.
+pub fn dhcp(bytes: &[u8]) {
+    use dhcproto::{Decodable, Decoder, v4};
+    let mut gateway = Gateway::new(view(config()), 3);
+    let mut world = World::default();
+    let mut payload = bytes.to_vec();
+    if let Some(client) = payload.get_mut(28..34) {
+        client.copy_from_slice(&CONTAINER_MAC.0);
+    }
+    let frame = udp(68, SocketAddr::from((GATEWAY, 67)), &payload);
+    // A reason is a value like any other here.
+    let _ = gateway.frame(Time::ZERO, &Frame { bytes: &frame, offload: Offload::default() }, &mut world);
+    for ask in std::mem::take(&mut world.asked) {
+        let address = Some(([10, 0, 0, 77].into(), Duration::from_secs(3600)));
+        let given = Given { address, hostname: Some("box".into()), search: vec!["example.test".into()] };
+        for given in [Some(given), None] {
+            gateway.lease_answered(&LeaseAnswer { exchange: ask.exchange, given }, &mut world);
+        }
+    }
+    while let Some((mut bytes, offload)) = world.emitted.pop_front() {
+        if let Checksum::Partial { start, offset } = offload.checksum {
+            assert!(checksum::finish(&mut bytes, start, offset));
+        }
+        assert!(is_right_on_a_wire(&bytes));
+        // Anything else is an ICMP error.
+        if bytes[23] == 17 {
+            v4::Message::decode(&mut Decoder::new(&bytes[42..])).unwrap();
+        }
+    }
 }
 
 /// Gives a client's bytes over TCP to the DNS of a gateway, in pieces of a size that the first one says.

@@ -1,6 +1,7 @@
 //! What the gateway answers itself.
 
 mod container;
+mod dhcp;
 mod dns;
 mod dns_tcp;
 mod echo;

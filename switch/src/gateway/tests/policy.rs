@@ -143,7 +143,7 @@ fn every_reason_to_drop_a_packet_is_given() {
 fn what_the_link_carries_past_is_not_our_business() {
     let mut to_another = syn(Ipv4Addr::new(192, 0, 2, 1));
     to_another[5] ^= 1;
-    let mut broadcast = udp(68, SocketAddrV4::new(Ipv4Addr::BROADCAST, 67), b"discover");
+    let mut broadcast = udp(68, SocketAddrV4::new(Ipv4Addr::BROADCAST, 69), b"tftp");
     broadcast[..6].fill(0xff);
     for frame in [to_another, broadcast] {
         assert_eq!(fate(config(), &frame), (Ok(()), None));
