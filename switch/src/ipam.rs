@@ -1,4 +1,4 @@
-//! Address management for one IPv4 subnet: who holds which address, and which is given next.
+//! Address management for one subnet of IPv4 or IPv6: who holds which address, and which is given next.
 //!
 //! ```text
 //!             allocate, take                 release
@@ -13,34 +13,114 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::Ipv4Addr,
+    fmt::{Debug, Display},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::Ipv4Net;
-use serde::{Deserialize, Serialize};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// An address that a pool can count: of IPv4 or of IPv6.
+pub trait Address: Copy + Ord + Debug + Display + Into<IpAddr> + Serialize + DeserializeOwned {
+    /// A subnet of such addresses.
+    type Net: Copy + Eq + Debug + Display + Into<IpNet> + Serialize + DeserializeOwned;
+    /// Bits of an address.
+    const BITS: u8;
+    /// Whether a subnet's last address means everyone on it.
+    const HAS_BROADCAST: bool;
+
+    fn bits(self) -> u128;
+    /// The lowest [`BITS`](Self::BITS) of `bits` as an address.
+    fn from_bits(bits: u128) -> Self;
+    fn prefix_len(net: Self::Net) -> u8;
+    fn first(net: Self::Net) -> Self;
+    fn last(net: Self::Net) -> Self;
+    /// The subnet by its own address, if it was named by another.
+    fn trunc(net: Self::Net) -> Self::Net;
+}
+
+impl Address for Ipv4Addr {
+    type Net = Ipv4Net;
+    const BITS: u8 = 32;
+    const HAS_BROADCAST: bool = true;
+
+    fn bits(self) -> u128 {
+        self.to_bits().into()
+    }
+
+    fn from_bits(bits: u128) -> Self {
+        Self::from_bits(bits as u32)
+    }
+
+    fn prefix_len(net: Ipv4Net) -> u8 {
+        net.prefix_len()
+    }
+
+    fn first(net: Ipv4Net) -> Self {
+        net.network()
+    }
+
+    fn last(net: Ipv4Net) -> Self {
+        net.broadcast()
+    }
+
+    fn trunc(net: Ipv4Net) -> Ipv4Net {
+        net.trunc()
+    }
+}
+
+impl Address for Ipv6Addr {
+    type Net = Ipv6Net;
+    const BITS: u8 = 128;
+    const HAS_BROADCAST: bool = false;
+
+    fn bits(self) -> u128 {
+        self.to_bits()
+    }
+
+    fn from_bits(bits: u128) -> Self {
+        Self::from_bits(bits)
+    }
+
+    fn prefix_len(net: Ipv6Net) -> u8 {
+        net.prefix_len()
+    }
+
+    fn first(net: Ipv6Net) -> Self {
+        net.network()
+    }
+
+    fn last(net: Ipv6Net) -> Self {
+        net.broadcast()
+    }
+
+    fn trunc(net: Ipv6Net) -> Ipv6Net {
+        net.trunc()
+    }
+}
 
 /// The addresses of one subnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "State", into = "State")]
-pub struct Pool {
-    subnet: Ipv4Net,
-    gateway: Option<Ipv4Addr>,
+#[serde(try_from = "State<A>", into = "State<A>", bound = "")]
+pub struct Pool<A: Address = Ipv4Addr> {
+    subnet: A::Net,
+    gateway: Option<A>,
     /// Where addresses are given from on their own; the whole subnet if `None`.
-    range: Option<Ipv4Net>,
-    leases: BTreeMap<Ipv4Addr, String>,
-    /// Every address of the range below this was used at some time.
-    cursor: u64,
-    released: Released,
+    range: Option<A::Net>,
+    leases: BTreeMap<A, String>,
+    /// Every address of the range below this was used at some time; `None`: all of them were.
+    next: Option<A>,
+    released: Released<A>,
 }
 
 /// Which address the gateway has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GatewayChoice {
+pub enum GatewayChoice<A = Ipv4Addr> {
     /// The subnet's first.
     #[default]
     First,
     /// This one.
-    At(Ipv4Addr),
+    At(A),
     /// There is no gateway: every address can be leased.
     None,
 }
@@ -49,180 +129,198 @@ pub enum GatewayChoice {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IpamError {
     #[error("{address} is not in {subnet}")]
-    Outside { address: Ipv4Addr, subnet: Ipv4Net },
+    Outside { address: IpAddr, subnet: IpNet },
     #[error("{address} is the network address of {subnet}")]
-    NetworkAddress { address: Ipv4Addr, subnet: Ipv4Net },
+    NetworkAddress { address: IpAddr, subnet: IpNet },
     #[error("{address} is the broadcast address of {subnet}")]
-    BroadcastAddress { address: Ipv4Addr, subnet: Ipv4Net },
+    BroadcastAddress { address: IpAddr, subnet: IpNet },
     #[error("{address} is the gateway's")]
-    Gateway { address: Ipv4Addr },
+    Gateway { address: IpAddr },
     #[error("{address} is in use by {owner}")]
-    InUse { address: Ipv4Addr, owner: String },
+    InUse { address: IpAddr, owner: String },
     #[error("no address is left in {range}")]
-    Full { range: Ipv4Net },
+    Full { range: IpNet },
     #[error("the range {range} is not in {subnet}")]
-    RangeOutside { range: Ipv4Net, subnet: Ipv4Net },
+    RangeOutside { range: IpNet, subnet: IpNet },
     #[error("{subnet} has no room for a gateway and a container")]
-    TooSmall { subnet: Ipv4Net },
+    TooSmall { subnet: IpNet },
     #[error("the saved state of {subnet} is not one that this version made: {what}")]
-    BadState { subnet: Ipv4Net, what: &'static str },
+    BadState { subnet: IpNet, what: &'static str },
 }
 
-impl Pool {
+impl<A: Address> Pool<A> {
     /// A pool for `subnet` in which nothing was ever used. `range` bounds what [`allocate`](Self::allocate) gives, not what
-    /// can be [taken](Self::take) by name. Of a /31 both addresses can be used (RFC 3021), of a /32 the one, without a gateway.
-    pub fn new(subnet: Ipv4Net, gateway: GatewayChoice, range: Option<Ipv4Net>) -> Result<Self, IpamError> {
-        let subnet = subnet.trunc();
-        let range = range.map(|range| range.trunc());
-        if let Some(range) = range.filter(|range| !subnet.contains(range)) {
-            return Err(IpamError::RangeOutside { range, subnet });
+    /// can be [taken](Self::take) by name. Of a /31 both addresses can be used (RFC 3021), and of a /127 (RFC 6164); of a /32 or
+    /// /128 the one, without a gateway.
+    pub fn new(subnet: A::Net, gateway: GatewayChoice<A>, range: Option<A::Net>) -> Result<Self, IpamError> {
+        let subnet = A::trunc(subnet);
+        let range = range.map(A::trunc);
+        if let Some(range) = range.filter(|range| !contains(subnet, A::first(*range)) || !contains(subnet, A::last(*range))) {
+            return Err(IpamError::RangeOutside { range: range.into(), subnet: subnet.into() });
         }
         let gateway = match gateway {
             GatewayChoice::None => None,
-            GatewayChoice::First | GatewayChoice::At(_) if subnet.prefix_len() == 32 => return Err(IpamError::TooSmall { subnet }),
+            GatewayChoice::First | GatewayChoice::At(_) if A::prefix_len(subnet) == A::BITS => {
+                return Err(IpamError::TooSmall { subnet: subnet.into() });
+            }
             GatewayChoice::First => Some(first_host(subnet)),
             GatewayChoice::At(address) => {
                 usable(subnet, address)?;
                 Some(address)
             }
         };
-        let cursor = u64::from(range.unwrap_or(subnet).network().to_bits());
-        Ok(Self { subnet, gateway, range, leases: BTreeMap::new(), cursor, released: Released::default() })
+        let next = Some(A::first(range.unwrap_or(subnet)));
+        Ok(Self { subnet, gateway, range, leases: BTreeMap::new(), next, released: Released::default() })
     }
 
     /// Leases an address to `owner`: the lowest that was never used, or the one whose release is longest ago.
-    pub fn allocate(&mut self, owner: &str) -> Result<Ipv4Addr, IpamError> {
-        let address = self.next_unused().or_else(|| self.oldest_released()).ok_or_else(|| IpamError::Full { range: self.range() })?;
+    pub fn allocate(&mut self, owner: &str) -> Result<A, IpamError> {
+        let address = self.next_unused().or_else(|| self.oldest_released());
+        let address = address.ok_or_else(|| IpamError::Full { range: self.range().into() })?;
         self.lease(address, owner);
         Ok(address)
     }
 
     /// Leases `address` to `owner`, whether it was used before or not.
-    pub fn take(&mut self, address: Ipv4Addr, owner: &str) -> Result<(), IpamError> {
+    pub fn take(&mut self, address: A, owner: &str) -> Result<(), IpamError> {
         usable(self.subnet, address)?;
         if self.gateway == Some(address) {
-            return Err(IpamError::Gateway { address });
+            return Err(IpamError::Gateway { address: address.into() });
         }
         if let Some(holder) = self.leases.get(&address) {
-            return Err(IpamError::InUse { address, owner: holder.clone() });
+            return Err(IpamError::InUse { address: address.into(), owner: holder.clone() });
         }
         self.lease(address, owner);
         Ok(())
     }
 
     /// Ends a lease: who held it, or `None` if nobody did.
-    pub fn release(&mut self, address: Ipv4Addr) -> Option<String> {
+    pub fn release(&mut self, address: A) -> Option<String> {
         let owner = self.leases.remove(&address)?;
         self.released.push(address);
         Some(owner)
     }
 
     /// Who holds `address`.
-    pub fn owner(&self, address: Ipv4Addr) -> Option<&str> {
+    pub fn owner(&self, address: A) -> Option<&str> {
         self.leases.get(&address).map(String::as_str)
     }
 
     /// All leases, by address.
-    pub fn leases(&self) -> impl Iterator<Item = (Ipv4Addr, &str)> {
+    pub fn leases(&self) -> impl Iterator<Item = (A, &str)> {
         self.leases.iter().map(|(address, owner)| (*address, owner.as_str()))
     }
 
     /// The whole subnet.
-    pub fn subnet(&self) -> Ipv4Net {
+    pub fn subnet(&self) -> A::Net {
         self.subnet
     }
 
     /// The gateway's address, if there is a gateway.
-    pub fn gateway(&self) -> Option<Ipv4Addr> {
+    pub fn gateway(&self) -> Option<A> {
         self.gateway
     }
 
     /// Where [`allocate`](Self::allocate) gives addresses from.
-    pub fn range(&self) -> Ipv4Net {
+    pub fn range(&self) -> A::Net {
         self.range.unwrap_or(self.subnet)
     }
 
-    fn lease(&mut self, address: Ipv4Addr, owner: &str) {
+    fn lease(&mut self, address: A, owner: &str) {
         self.released.remove(address);
         self.leases.insert(address, owner.to_owned());
     }
 
-    /// Moves the cursor to the lowest address of the range that was never used.
-    fn next_unused(&mut self) -> Option<Ipv4Addr> {
-        let end = u64::from(self.range().broadcast().to_bits());
-        while self.cursor <= end {
-            let address = Ipv4Addr::from_bits(u32::try_from(self.cursor).ok()?);
+    /// Moves on to the lowest address of the range that was never used.
+    fn next_unused(&mut self) -> Option<A> {
+        let end = A::last(self.range());
+        while let Some(address) = self.next {
+            let mut used_to = address;
             if usable(self.subnet, address).is_ok() && self.gateway != Some(address) && !self.leases.contains_key(&address) {
                 // One step over a run of addresses that were taken by name and released, however long it is.
                 match self.released.run_end(address) {
                     None => return Some(address),
-                    Some(last) => self.cursor = u64::from(last.to_bits()),
+                    Some(last) => used_to = last,
                 }
             }
-            self.cursor += 1;
+            self.next = (used_to < end).then(|| A::from_bits(used_to.bits() + 1));
         }
         None
     }
 
-    fn oldest_released(&self) -> Option<Ipv4Addr> {
+    fn oldest_released(&self) -> Option<A> {
         self.released.oldest_in(self.range())
     }
 }
 
+fn contains<A: Address>(subnet: A::Net, address: A) -> bool {
+    (A::first(subnet)..=A::last(subnet)).contains(&address)
+}
+
 /// Whether a station may have `address`.
-fn usable(subnet: Ipv4Net, address: Ipv4Addr) -> Result<(), IpamError> {
-    if !subnet.contains(&address) {
-        return Err(IpamError::Outside { address, subnet });
+fn usable<A: Address>(subnet: A::Net, address: A) -> Result<(), IpamError> {
+    let [has_edges, is_first, is_last] =
+        [A::prefix_len(subnet) < A::BITS - 1, address == A::first(subnet), A::HAS_BROADCAST && address == A::last(subnet)];
+    let (subnet_net, address_ip) = (subnet.into(), address.into());
+    if !contains(subnet, address) {
+        return Err(IpamError::Outside { address: address_ip, subnet: subnet_net });
     }
-    if subnet.prefix_len() < 31 && address == subnet.network() {
-        return Err(IpamError::NetworkAddress { address, subnet });
+    // Of IPv6 it is the anycast address of all routers (RFC 4291, 2.6.1).
+    if has_edges && is_first {
+        return Err(IpamError::NetworkAddress { address: address_ip, subnet: subnet_net });
     }
-    if subnet.prefix_len() < 31 && address == subnet.broadcast() {
-        return Err(IpamError::BroadcastAddress { address, subnet });
+    if has_edges && is_last {
+        return Err(IpamError::BroadcastAddress { address: address_ip, subnet: subnet_net });
     }
     Ok(())
 }
 
-fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
-    let offset = u32::from(subnet.prefix_len() < 31);
-    Ipv4Addr::from_bits(subnet.network().to_bits() + offset)
+fn first_host<A: Address>(subnet: A::Net) -> A {
+    let offset = u128::from(A::prefix_len(subnet) < A::BITS - 1);
+    A::from_bits(A::first(subnet).bits() + offset)
 }
 
 /// Released addresses in the order of their release, as runs of consecutive ones. Addresses are mostly given and given back in
 /// order, so a pool that went round many times still has a short state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-struct Released {
-    runs: VecDeque<(Ipv4Addr, Ipv4Addr)>,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+struct Released<A: Address> {
+    runs: VecDeque<(A, A)>,
 }
 
-impl Released {
-    fn push(&mut self, address: Ipv4Addr) {
+impl<A: Address> Default for Released<A> {
+    fn default() -> Self {
+        Self { runs: VecDeque::new() }
+    }
+}
+
+impl<A: Address> Released<A> {
+    fn push(&mut self, address: A) {
         match self.runs.back_mut() {
-            Some((_, last)) if last.to_bits().checked_add(1) == Some(address.to_bits()) => *last = address,
+            Some((_, last)) if last.bits().checked_add(1) == Some(address.bits()) => *last = address,
             _ => self.runs.push_back((address, address)),
         }
     }
 
-    fn remove(&mut self, address: Ipv4Addr) {
+    fn remove(&mut self, address: A) {
         let Some(at) = self.runs.iter().position(|(first, last)| (*first..=*last).contains(&address)) else { return };
         let Some((first, last)) = self.runs.remove(at) else { return };
         // What is left of the run keeps its place, its lower part first.
         if address < last {
-            self.runs.insert(at, (Ipv4Addr::from_bits(address.to_bits() + 1), last));
+            self.runs.insert(at, (A::from_bits(address.bits() + 1), last));
         }
         if first < address {
-            self.runs.insert(at, (first, Ipv4Addr::from_bits(address.to_bits() - 1)));
+            self.runs.insert(at, (first, A::from_bits(address.bits() - 1)));
         }
     }
 
     /// The last address of the run that `address` is in.
-    fn run_end(&self, address: Ipv4Addr) -> Option<Ipv4Addr> {
+    fn run_end(&self, address: A) -> Option<A> {
         self.runs.iter().find(|(first, last)| (*first..=*last).contains(&address)).map(|(_, last)| *last)
     }
 
     /// Whether every run is one, and none has an address that another has or that no station may have.
-    fn is_sound(&self, subnet: Ipv4Net, gateway: Option<Ipv4Addr>) -> bool {
+    fn is_sound(&self, subnet: A::Net, gateway: Option<A>) -> bool {
         let mut runs: Vec<_> = self.runs.iter().copied().collect();
         runs.sort_unstable();
         // The subnet's own addresses are its edges, so they could only be the edge of a run.
@@ -231,44 +329,42 @@ impl Released {
         stations && apart && gateway.is_none_or(|gateway| self.run_end(gateway).is_none())
     }
 
-    fn oldest_in(&self, range: Ipv4Net) -> Option<Ipv4Addr> {
-        let cut = |(first, last): &(Ipv4Addr, Ipv4Addr)| (*first.max(&range.network()), *last.min(&range.broadcast()));
+    fn oldest_in(&self, range: A::Net) -> Option<A> {
+        let cut = |(first, last): &(A, A)| (*first.max(&A::first(range)), *last.min(&A::last(range)));
         self.runs.iter().map(cut).find(|(first, last)| first <= last).map(|(first, _)| first)
     }
 }
 
 /// The pool as it is written down.
 #[derive(Serialize, Deserialize)]
-struct State {
-    subnet: Ipv4Net,
-    gateway: Option<Ipv4Addr>,
-    range: Option<Ipv4Net>,
-    leases: BTreeMap<Ipv4Addr, String>,
+#[serde(bound = "")]
+struct State<A: Address> {
+    subnet: A::Net,
+    gateway: Option<A>,
+    range: Option<A::Net>,
+    leases: BTreeMap<A, String>,
     /// The lowest address of the range that was never used; `None` when all were.
-    next: Option<Ipv4Addr>,
-    released: Released,
+    next: Option<A>,
+    released: Released<A>,
 }
 
-impl From<Pool> for State {
-    fn from(pool: Pool) -> Self {
-        let Pool { subnet, gateway, range, leases, cursor, released } = pool;
-        let past = cursor > u64::from(range.unwrap_or(subnet).broadcast().to_bits());
-        let next = u32::try_from(cursor).ok().filter(|_| !past).map(Ipv4Addr::from_bits);
+impl<A: Address> From<Pool<A>> for State<A> {
+    fn from(pool: Pool<A>) -> Self {
+        let Pool { subnet, gateway, range, leases, next, released } = pool;
         Self { subnet, gateway, range, leases, next, released }
     }
 }
 
-impl TryFrom<State> for Pool {
+impl<A: Address> TryFrom<State<A>> for Pool<A> {
     type Error = IpamError;
 
     /// Takes a state only if it could have come about: a file that was edited by hand must not give one address to two.
-    fn try_from(state: State) -> Result<Self, IpamError> {
+    fn try_from(state: State<A>) -> Result<Self, IpamError> {
         let State { subnet, gateway, range, leases, next, released } = state;
-        let bad = |what| IpamError::BadState { subnet, what };
+        let bad = |what| IpamError::BadState { subnet: subnet.into(), what };
         let choice = gateway.map_or(GatewayChoice::None, GatewayChoice::At);
         let mut pool = Self::new(subnet, choice, range)?;
-        let within = pool.range();
-        if next.is_some_and(|next| !within.contains(&next)) {
+        if next.is_some_and(|next| !contains(pool.range(), next)) {
             return Err(bad("`next` is outside of the range"));
         }
         if !released.is_sound(subnet, gateway) {
@@ -280,8 +376,7 @@ impl TryFrom<State> for Pool {
             }
             pool.take(address, &owner)?;
         }
-        pool.cursor = next.map_or_else(|| u64::from(within.broadcast().to_bits()) + 1, |next| u64::from(next.to_bits()));
-        pool.released = released;
+        (pool.next, pool.released) = (next, released);
         Ok(pool)
     }
 }
@@ -314,7 +409,7 @@ mod tests {
         assert_eq!(pool.release(ip("10.0.0.2")), Some("web".into()));
         assert_eq!([(); 3].map(|()| next(&mut pool)), [Ok(4), Ok(5), Ok(6)], "never used before released");
         assert_eq!([(); 2].map(|()| next(&mut pool)), [Ok(3), Ok(2)], "in the order of their release");
-        assert_eq!(next(&mut pool), Err(IpamError::Full { range: net("10.0.0.0/29") }));
+        assert_eq!(next(&mut pool), Err(IpamError::Full { range: net("10.0.0.0/29").into() }));
         assert_eq!(pool.release(ip("10.0.0.7")), None);
     }
 
@@ -353,7 +448,7 @@ mod tests {
         pool.release(ip("10.0.9.9"));
         let given: Vec<_> = std::iter::from_fn(|| pool.allocate("web").ok()).collect();
         assert_eq!(given, ["10.0.1.0", "10.0.1.2", "10.0.1.3"].map(ip), "the range's edges are ordinary addresses, the gateway's is not");
-        assert_eq!(pool.allocate("web"), Err(IpamError::Full { range: net("10.0.1.0/30") }), "what was released lies outside");
+        assert_eq!(pool.allocate("web"), Err(IpamError::Full { range: net("10.0.1.0/30").into() }), "what was released lies outside");
         pool.take(ip("10.0.9.9"), "db").unwrap();
     }
 
@@ -366,7 +461,7 @@ mod tests {
         assert_eq!(all(with("10.0.0.0/31", GatewayChoice::First).unwrap()), ["10.0.0.1"]);
         assert_eq!(all(with("10.0.0.0/31", GatewayChoice::None).unwrap()), ["10.0.0.0", "10.0.0.1"]);
         assert_eq!(all(with("10.0.0.5/32", GatewayChoice::None).unwrap()), ["10.0.0.5"]);
-        assert_eq!(with("10.0.0.5/32", GatewayChoice::First), Err(IpamError::TooSmall { subnet: net("10.0.0.5/32") }));
+        assert_eq!(with("10.0.0.5/32", GatewayChoice::First), Err(IpamError::TooSmall { subnet: net("10.0.0.5/32").into() }));
         assert_eq!(all(with("255.255.255.254/31", GatewayChoice::None).unwrap()), ["255.255.255.254", "255.255.255.255"]);
         let mut large = pool("10.0.0.0/8");
         assert_eq!(large.allocate("x"), Ok(ip("10.0.0.2")));
@@ -380,6 +475,29 @@ mod tests {
         assert_eq!(new("10.0.0.0/24", at("10.0.1.1"), None), "10.0.1.1 is not in 10.0.0.0/24");
         assert_eq!(new("10.0.0.0/24", at("10.0.0.255"), None), "10.0.0.255 is the broadcast address of 10.0.0.0/24");
         assert_eq!(new("10.0.0.0/24", GatewayChoice::First, Some("10.0.0.0/23")), "the range 10.0.0.0/23 is not in 10.0.0.0/24");
+    }
+
+    #[test]
+    fn ipv6_is_counted_alike_up_to_the_last_address_there_is() {
+        let net = |text: &str| text.parse::<Ipv6Net>().unwrap();
+        let ip = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+        let mut pool = Pool::new(net("fd00:1::/64"), GatewayChoice::First, None).unwrap();
+        assert_eq!(pool.gateway(), Some(ip("fd00:1::1")));
+        assert_eq!([(); 2].map(|()| pool.allocate("a").unwrap()), ["fd00:1::2", "fd00:1::3"].map(ip));
+        let refused = |pool: &mut Pool<Ipv6Addr>, address| pool.take(ip(address), "b").unwrap_err().to_string();
+        assert_eq!(refused(&mut pool, "fd00:1::"), "fd00:1:: is the network address of fd00:1::/64");
+        assert_eq!(refused(&mut pool, "fd00:2::1"), "fd00:2::1 is not in fd00:1::/64");
+        pool.take(ip("fd00:1::ffff:ffff:ffff:ffff"), "b").unwrap();
+        assert_eq!(serde_json::from_str::<Pool<Ipv6Addr>>(&serde_json::to_string(&pool).unwrap()).unwrap(), pool);
+
+        let mut last: Pool<Ipv6Addr> = Pool::new(net("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc/126"), GatewayChoice::First, None).unwrap();
+        let given: Vec<_> = std::iter::from_fn(|| last.allocate("c").ok()).collect();
+        let end = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:";
+        assert_eq!(given, [ip(&format!("{end}fffe")), ip(&format!("{end}ffff"))], "there is no broadcast address");
+        last.release(given[0]);
+        assert_eq!(last.allocate("d"), Ok(given[0]));
+        let all = Pool::new(net("::/0"), GatewayChoice::<Ipv6Addr>::None, None).unwrap().allocate("e");
+        assert_eq!(all, Ok(Ipv6Addr::LOCALHOST));
     }
 
     #[test]
