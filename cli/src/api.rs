@@ -26,10 +26,10 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netloom_runtime::spec::{ContainerSpec, Protocol, Publication};
 use netloom_switch::Mac;
 use serde::{Deserialize, Serialize};
@@ -127,9 +127,11 @@ pub struct Container {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerNetwork {
     pub ip_address: Ipv4Addr,
-    pub ip6_address: Option<std::net::Ipv6Addr>,
+    pub ip6_address: Option<Ipv6Addr>,
     pub prefix_len: u8,
+    pub prefix6_len: Option<u8>,
     pub gateway: Option<Ipv4Addr>,
+    pub gateway6: Option<Ipv6Addr>,
     pub mac_address: Mac,
     pub port_id: u16,
     pub interface: String,
@@ -195,6 +197,15 @@ pub struct CreateNetwork {
     /// None given: one that overlaps nothing is chosen.
     pub subnet: Option<Ipv4Net>,
     pub gateway: GatewayChoice,
+    /// IPv6 too; a subnet of it says so as well.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// None given: a unique local one that follows from the name.
+    #[serde(default)]
+    pub subnet6: Option<Ipv6Net>,
+    /// None given: the subnet's first address, where there is a gateway.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
     pub ip_range: Option<Ipv4Net>,
     pub internal: bool,
     pub isolated: bool,
@@ -226,6 +237,9 @@ pub struct Network {
     pub id: String,
     pub subnet: String,
     pub gateway: Option<Ipv4Addr>,
+    /// Null: the network has no IPv6.
+    pub subnet6: Option<String>,
+    pub gateway6: Option<Ipv6Addr>,
     pub ip_range: Option<Ipv4Net>,
     pub internal: bool,
     pub isolated: bool,
@@ -244,6 +258,7 @@ pub struct Network {
 pub struct NetworkMember {
     pub name: String,
     pub ip_address: Ipv4Addr,
+    pub ip6_address: Option<Ipv6Addr>,
     pub mac_address: Mac,
     pub port_id: u16,
 }
@@ -252,6 +267,8 @@ pub struct NetworkMember {
 pub struct ConnectNetwork {
     pub container: String,
     pub ip: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub ip6: Option<Ipv6Addr>,
     pub aliases: Vec<String>,
 }
 
@@ -308,6 +325,7 @@ pub struct FdbChange {
 pub struct Lease {
     pub network: String,
     pub ip_address: Ipv4Addr,
+    pub ip6_address: Option<Ipv6Addr>,
     pub mac_address: Mac,
     pub container: String,
     pub container_id: String,

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
@@ -122,11 +122,13 @@ impl Backend {
     }
 }
 
-/// `--net name=N,ip=A,alias=X`
+/// `--net name=N,ip=A,ip6=A,alias=X`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkRequest {
     pub network: String,
     pub ip: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub ip6: Option<Ipv6Addr>,
     pub mac: Option<Mac>,
     pub mtu: Option<u16>,
     pub aliases: Vec<String>,
@@ -222,6 +224,9 @@ pub struct Attachment {
     pub prefix_len: u8,
     /// The default route of this network, where it has one.
     pub gateway: Option<Ipv4Addr>,
+    /// `None`: the network has no IPv6.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Attachment>,
     /// Whether the container's default route goes this way: the first network's does.
     pub default_route: bool,
     pub mtu: u16,
@@ -230,6 +235,29 @@ pub struct Attachment {
     /// choice say nothing and have TAPs.
     #[serde(default)]
     pub backend: Option<Backend>,
+}
+
+/// The IPv6 side of an [`Attachment`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ipv6Attachment {
+    pub ip: Ipv6Addr,
+    pub prefix_len: u8,
+    /// The default route of this network, where it has one.
+    pub gateway: Option<Ipv6Addr>,
+}
+
+impl Attachment {
+    /// The addresses, and how long their subnets' prefixes are.
+    pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u8)> {
+        let ipv6 = self.ipv6.map(|ipv6| (IpAddr::V6(ipv6.ip), ipv6.prefix_len));
+        std::iter::once((IpAddr::V4(self.ip), self.prefix_len)).chain(ipv6)
+    }
+
+    /// Where the container's default routes lead, if they lead this way.
+    pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
+        let ipv6 = self.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6);
+        self.gateway.map(IpAddr::V4).into_iter().chain(ipv6).filter(|_| self.default_route)
+    }
 }
 
 /// What the daemon decided for one start of a container.

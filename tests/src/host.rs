@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader},
-    net::{Ipv4Addr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -31,6 +31,11 @@ pub const CLIENT_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 77);
 /// An address of the server namespace that lies behind the host's gateway.
 pub const FAR_IP: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 9);
 
+/// The same of IPv6.
+pub const HOST_IP6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 2);
+pub const SERVER_IP6: Ipv6Addr = Ipv6Addr::new(0xfd99, 0, 0, 0, 0, 0, 0, 1);
+pub const FAR_IP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 9, 0, 0, 0, 0, 9);
+
 /// The search path of everything that a test runs.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -55,7 +60,7 @@ ip addr add 10.99.0.2/24 dev eth0 && ip addr add fd99::2/64 dev eth0 nodad && ip
 ip -n server addr add 10.99.0.1/24 dev uplink0 && ip -n server addr add 10.99.0.77/24 dev uplink0
 ip -n server addr add fd99::1/64 dev uplink0 nodad
 ip -n server link set lo up && ip -n server link set uplink0 up
-ip -n server addr add 203.0.113.9/32 dev lo
+ip -n server addr add 203.0.113.9/32 dev lo && ip -n server addr add 2001:db8:9::9/128 dev lo nodad
 # The machine's resolvers are in the world outside, where a test may answer for them.
 for ip in $(sed -n 's/^nameserver  *\([0-9.]*\)$/\1/p' /etc/resolv.conf); do
   case $ip in 127.*) ;; *) ip -n server addr add "$ip/32" dev lo 2>/dev/null || true ;; esac
@@ -238,14 +243,16 @@ impl Host {
 
     /// A listener in `place`.
     #[track_caller]
-    pub fn listen(&self, place: Place, address: (Ipv4Addr, u16)) -> TcpListener {
-        self.inside(place, || TcpListener::bind(address)).unwrap_or_else(|why| panic!("{address:?}: {why}"))
+    pub fn listen(&self, place: Place, address: impl Into<SocketAddr>) -> TcpListener {
+        let address = address.into();
+        self.inside(place, || TcpListener::bind(address)).unwrap_or_else(|why| panic!("{address}: {why}"))
     }
 
     /// A UDP socket in `place`.
     #[track_caller]
-    pub fn udp(&self, place: Place, address: (Ipv4Addr, u16)) -> UdpSocket {
-        let socket = self.inside(place, || UdpSocket::bind(address)).unwrap_or_else(|why| panic!("{address:?}: {why}"));
+    pub fn udp(&self, place: Place, address: impl Into<SocketAddr>) -> UdpSocket {
+        let address = address.into();
+        let socket = self.inside(place, || UdpSocket::bind(address)).unwrap_or_else(|why| panic!("{address}: {why}"));
         socket.set_read_timeout(Some(crate::wait::DEADLINE)).expect("a socket takes a timeout");
         socket
     }

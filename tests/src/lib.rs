@@ -30,7 +30,7 @@ mod wait;
 
 pub use both::{for_each_case, run_case};
 pub use dns::DnsServer;
-pub use host::{CLIENT_IP, FAR_IP, HOST_IP, Host, Place, SERVER_IP, backend};
+pub use host::{CLIENT_IP, FAR_IP, FAR_IP6, HOST_IP, HOST_IP6, Host, Place, SERVER_IP, SERVER_IP6, backend};
 pub use needs::{Need, can_run};
 pub use netloom::{Netloom, at};
 pub use process::{Finished, Running, words};

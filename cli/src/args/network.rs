@@ -1,18 +1,15 @@
 //! `network` and all below it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use clap::{Args, Subcommand};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netloom_runtime::spec::Backend;
 
 use super::format::{FormatArgs, ListArgs};
-use crate::{
-    api::GatewayChoice,
-    words::{
-        container::{key_value, label},
-        network::{backend, cidr, gateway, ipv4, mtu, name},
-    },
+use crate::words::{
+    container::{key_value, label},
+    network::{GatewayWord, backend, cidr, gateway, ipv4, ipv6, mtu, name, subnet},
 };
 
 /// Manage networks
@@ -39,16 +36,19 @@ pub enum NetworkCommand {
 /// Make a network and print its name
 #[derive(Args, Debug)]
 #[command(
-    after_help = "EXAMPLES:\n  $ netloom network create blue\n  $ netloom network create --subnet 10.1.0.0/24 --internal -o ageing=60s lab"
+    after_help = "EXAMPLES:\n  $ netloom network create blue\n  $ netloom network create --subnet 10.1.0.0/24 --internal -o ageing=60s lab\n  $ netloom network create --ipv6 six"
 )]
 pub struct CreateArgs {
-    /// Its addresses, such as 10.1.0.0/24; one that overlaps nothing is chosen otherwise
-    #[arg(long, value_name = "CIDR", value_parser = cidr)]
-    pub subnet: Option<Ipv4Net>,
-    /// The gateway's address, or `none`; the first of the subnet otherwise
-    #[arg(long, value_name = "ADDRESS", value_parser = gateway)]
-    pub gateway: Option<GatewayChoice>,
-    /// The part of the subnet that containers get addresses from
+    /// Its addresses, such as 10.1.0.0/24 or fd00:1::/64, one of each IP; one that overlaps nothing is chosen otherwise
+    #[arg(long = "subnet", value_name = "CIDR", value_parser = subnet)]
+    pub subnets: Vec<IpNet>,
+    /// IPv6 too: with a prefix of its own where --subnet names none
+    #[arg(long)]
+    pub ipv6: bool,
+    /// The gateway's address, one of each IP, or `none`; the first of the subnet otherwise
+    #[arg(long = "gateway", value_name = "ADDRESS", value_parser = gateway)]
+    pub gateways: Vec<GatewayWord>,
+    /// The part of the IPv4 subnet that containers get addresses from
     #[arg(long, value_name = "CIDR", value_parser = cidr)]
     pub ip_range: Option<Ipv4Net>,
     /// No way out, and none in
@@ -123,6 +123,9 @@ pub struct ConnectArgs {
     /// Its address there
     #[arg(long, value_name = "ADDRESS", value_parser = ipv4)]
     pub ip: Option<Ipv4Addr>,
+    /// Its IPv6 address there
+    #[arg(long, value_name = "ADDRESS", value_parser = ipv6)]
+    pub ip6: Option<Ipv6Addr>,
     /// One more name there (repeat)
     #[arg(long = "alias", value_name = "NAME", value_parser = name)]
     pub aliases: Vec<String>,

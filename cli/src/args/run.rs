@@ -1,7 +1,7 @@
 //! `run` and `create`: everything a container can be told.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
 
@@ -12,7 +12,7 @@ use netloom_switch::Mac;
 use crate::words::{
     container::{EnvWord, SecurityOpt, add_host, capability, env, hostname, key_value, label, restart, security_opt},
     mount::{absolute, device, volume},
-    network::{NetWord, ip, ipv4, mac, mtu, name},
+    network::{NetWord, ip, ipv4, ipv6, mac, mtu, name},
     publish::PublishSpec,
     quantity::{PidsLimit, bytes, pids, ulimit},
 };
@@ -82,7 +82,7 @@ pub struct ContainerArgs {
 #[command(next_help_heading = "Network")]
 pub struct NetworkOptions {
     /// bridge (the default), a NETWORK, none, host, container:NAME, container:pid:PID or ns:PATH; repeat for several
-    /// networks: eth0 is on the first; the long form is name=N,ip=A,alias=X
+    /// networks: eth0 is on the first; the long form is name=N,ip=A,ip6=A,alias=X
     #[arg(long = "network", visible_alias = "net", value_name = "MODE")]
     pub networks: Vec<NetWord>,
     /// Make a port of the container one of this machine: [HOST_IP:][HOST[-END]:]PORT[-END][/tcp|udp] (repeat)
@@ -91,6 +91,9 @@ pub struct NetworkOptions {
     /// Its address on the first network
     #[arg(long, value_name = "ADDRESS", value_parser = ipv4)]
     pub ip: Option<Ipv4Addr>,
+    /// Its IPv6 address on the first network
+    #[arg(long, value_name = "ADDRESS", value_parser = ipv6)]
+    pub ip6: Option<Ipv6Addr>,
     /// The MAC address of eth0
     #[arg(long, value_name = "MAC", value_parser = mac)]
     pub mac_address: Option<Mac>,

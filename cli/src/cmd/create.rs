@@ -217,6 +217,7 @@ fn refuse(mode: &NetworkMode, options: &NetworkOptions, process: &ProcessOptions
     let refused = [
         ("-p", !options.publish.is_empty()),
         ("--ip", options.ip.is_some()),
+        ("--ip6", options.ip6.is_some()),
         ("--mac-address", options.mac_address.is_some()),
         ("--mtu", options.mtu.is_some()),
         ("--network-alias", !options.aliases.is_empty()),
@@ -262,6 +263,7 @@ fn requests(options: &NetworkOptions) -> Result<Vec<NetworkRequest>, CliError> {
     }
     if let Some(first) = requests.first_mut() {
         once("--ip", &mut first.ip, options.ip)?;
+        once("--ip6", &mut first.ip6, options.ip6)?;
         once("--mac-address", &mut first.mac, options.mac_address)?;
         once("--mtu", &mut first.mtu, options.mtu)?;
         first.aliases.extend(options.aliases.iter().cloned());

@@ -1,11 +1,16 @@
 //! `network` and all below it.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
 use super::{Context, each, look, network_path};
 use crate::{
-    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, Network, Pruned, Settings},
+    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, GatewayChoice, Network, Pruned, Settings},
     args::network::{CreateArgs, InspectArgs, LsArgs, NetworkCommand, PortCommand, PortSetArgs},
     error::CliError,
     output::{self, Format},
+    words::network::GatewayWord,
 };
 
 pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliError> {
@@ -27,7 +32,7 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
             client.patch::<serde::de::IgnoredAny>(&network_path(&args.network), &settings).map(|_| ())
         }
         NetworkCommand::Connect(args) => {
-            let body = ConnectNetwork { container: args.container, ip: args.ip, aliases: args.aliases };
+            let body = ConnectNetwork { container: args.container, ip: args.ip, ip6: args.ip6, aliases: args.aliases };
             client.post::<Option<()>>(&format!("{}/connect", network_path(&args.network)), &body).map(|_| ())
         }
         NetworkCommand::Disconnect(args) => {
@@ -43,10 +48,22 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
 
 fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
     let backend = args.backend.map(|backend| ("backend".to_owned(), backend.name().to_owned())).into_iter();
+    let (subnet, subnet6) = one_of_each("--subnet", args.subnets, |net| match net {
+        IpNet::V4(net) => Either::Left(net),
+        IpNet::V6(net) => Either::Right(net),
+    })?;
+    let (gateway, gateway6) = one_of_each("--gateway", args.gateways, |word| match word {
+        GatewayWord::None => Either::Left(GatewayChoice::None),
+        GatewayWord::At(IpAddr::V4(address)) => Either::Left(GatewayChoice::Address(address)),
+        GatewayWord::At(IpAddr::V6(address)) => Either::Right(address),
+    })?;
     let body = CreateNetwork {
         name: args.name,
-        subnet: args.subnet,
-        gateway: args.gateway.unwrap_or_default(),
+        subnet,
+        gateway: gateway.unwrap_or_default(),
+        ipv6: args.ipv6 || subnet6.is_some() || gateway6.is_some(),
+        subnet6,
+        gateway6,
         ip_range: args.ip_range,
         internal: args.internal,
         isolated: args.isolated,
@@ -83,6 +100,26 @@ fn inspect(args: &InspectArgs, context: &Context) -> Result<(), CliError> {
 fn port_set(args: PortSetArgs, context: &Context) -> Result<(), CliError> {
     let path = format!("{}/ports/{}", network_path(&args.network), args.port);
     context.client.patch::<serde::de::IgnoredAny>(&path, &settings(args.settings)?).map(|_| ())
+}
+
+enum Either<A, B> {
+    Left(A),
+    Right(B),
+}
+
+/// At most one word of each IP.
+fn one_of_each<T, A, B>(option: &str, words: Vec<T>, which: impl Fn(T) -> Either<A, B>) -> Result<(Option<A>, Option<B>), CliError> {
+    let (mut left, mut right) = (None, None);
+    for word in words {
+        let twice = match which(word) {
+            Either::Left(value) => left.replace(value).is_some(),
+            Either::Right(value) => right.replace(value).is_some(),
+        };
+        if twice {
+            return Err(CliError::usage(format!("`{option}` is said twice")).with_hint("say it once for IPv4 and once for IPv6"));
+        }
+    }
+    Ok((left, right))
 }
 
 /// A key that stands twice is a slip that nobody should have to find.

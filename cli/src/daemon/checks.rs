@@ -4,14 +4,14 @@
 
 use std::net::IpAddr;
 
-use netloom_runtime::spec::{ContainerSpec, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication};
+use netloom_runtime::spec::{Attachment, ContainerSpec, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication};
 
 use super::{
     Daemon,
     connect::{check_overlap, publishes},
     container::Container,
     error::{Error, Result},
-    network::MTU_RANGE,
+    networks::check_mtu,
     state::State,
 };
 
@@ -66,6 +66,7 @@ fn check_mode(spec: &ContainerSpec) -> Result<()> {
     let refused = [
         ("--publish", !spec.network.publish.is_empty()),
         ("--ip", has_interface(|request| request.ip.is_some())),
+        ("--ip6", has_interface(|request| request.ip6.is_some())),
         ("--mac-address", has_interface(|request| request.mac.is_some())),
         ("--mtu", has_interface(|request| request.mtu.is_some())),
         ("--network-alias", has_interface(|request| !request.aliases.is_empty())),
@@ -98,28 +99,29 @@ fn check_networks(state: &State, spec: &NetworkSpec) -> Result<()> {
 
 fn check_request(state: &State, request: &NetworkRequest) -> Result<()> {
     let network = state.network(&request.network)?;
-    if let Some(ip) = request.ip {
-        network.check(Some(ip), |id| state.name_of(id)).or_else(|error| {
-            // An address that its own container holds is no clash.
-            let own = network.leases.pool.owner(ip).is_some_and(|owner| state.containers.get(owner).is_some_and(|c| c.asks_for(request)));
-            if own { Ok(()) } else { Err(error) }
-        })?;
+    // An address that its own container holds is no clash.
+    let own = |owner: Option<&str>| owner.and_then(|owner| state.containers.get(owner)).is_some_and(|c| c.asks_for(request));
+    if let Some(ip) = request.ip.filter(|ip| !own(network.leases.pool.owner(*ip))) {
+        network.check(ip, |id| state.name_of(id))?;
+    }
+    let owner6 = |ip6| network.leases.pool6.as_ref().and_then(|pool| pool.owner(ip6));
+    if let Some(ip6) = request.ip6.filter(|ip6| !own(owner6(*ip6))) {
+        network.check6(ip6, |id| state.name_of(id))?;
     }
     if let Some(mac) = request.mac.filter(|mac| mac.is_group() || mac.is_zero()) {
         return Err(Error::invalid(format!("{mac} cannot be the address of an interface")).hint("the first byte of a MAC must be even"));
     }
-    match request.mtu {
-        Some(mtu) if !MTU_RANGE.contains(&mtu) => {
-            Err(Error::invalid(format!("{mtu} is no MTU")).hint(format!("from {} to {}", MTU_RANGE.start(), MTU_RANGE.end())))
-        }
-        _ => Ok(()),
-    }
+    request.mtu.map_or(Ok(()), |mtu| check_mtu(&network.record, mtu))
 }
 
 impl Container {
     fn asks_for(&self, request: &NetworkRequest) -> bool {
-        self.leases.iter().any(|lease| lease.network == request.network && Some(lease.ip) == request.ip)
-            && self.record.spec.network.networks.contains(request)
+        let holds = |lease: &Attachment| {
+            let same = request.ip.is_none_or(|ip| lease.ip == ip);
+            let same6 = request.ip6.is_none_or(|ip6| lease.ipv6.is_some_and(|ipv6| ipv6.ip == ip6));
+            lease.network == request.network && same && same6
+        };
+        self.leases.iter().any(holds) && self.record.spec.network.networks.contains(request)
     }
 }
 

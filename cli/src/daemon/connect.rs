@@ -1,7 +1,7 @@
 //! A container's place on its networks: the plan for a start, ports and listeners on the data plane, connect and disconnect.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::OwnedFd,
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use netloom_runtime::{
     fabric::{ListenerConfig, PortConfig, PortOptions},
     protocol::{Listener, Request},
-    spec::{Attachment, NetworkMode, NetworkRequest, Plan, Publication},
+    spec::{Attachment, Ipv6Attachment, NetworkMode, NetworkRequest, Plan, Publication},
 };
 use netloom_switch::{Mac, subnet};
 
@@ -34,8 +34,8 @@ impl Daemon {
         let before = std::mem::take(&mut state.by_id_mut(id)?.leases);
         let mut leases = Vec::new();
         for (index, request) in requests.iter().enumerate() {
-            let kept = before.iter().find(|lease| lease.network == request.network).map(|lease| lease.ip);
-            let kept = kept.or_else(|| last_address(state, id, &request.network));
+            let kept = before.iter().find(|lease| lease.network == request.network);
+            let kept = kept.map_or_else(|| Kept::last(state, id, &request.network), Kept::by);
             match self.lease(state, id, request, kept, format!("eth{index}"), index == 0) {
                 Ok(attachment) => leases.push(attachment),
                 Err(error) => {
@@ -50,6 +50,7 @@ impl Daemon {
         let container = state.by_id_mut(id)?;
         container.leases.clone_from(&leases);
         container.status.addresses.extend(leases.iter().map(|lease| (lease.network.clone(), lease.ip)));
+        container.status.addresses6.extend(leases.iter().filter_map(|lease| Some((lease.network.clone(), lease.ipv6?.ip))));
         let plan = plan(state, state.by_id(id)?, leases);
         tracing::info!(id, attachments = ?plan.attachments, join_pid = plan.join_pid, "a start is planned");
         Ok(plan)
@@ -61,14 +62,22 @@ impl Daemon {
         state: &mut State,
         id: &str,
         request: &NetworkRequest,
-        kept: Option<Ipv4Addr>,
+        kept: Kept,
         ifname: String,
         default_route: bool,
     ) -> Result<Attachment> {
         let names: Vec<_> = state.containers.values().map(|other| (other.record.id.clone(), other.record.name.clone())).collect();
         let name_of = |id: &str| names.iter().find(|(other, _)| other == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone());
         let network = state.network_mut(&request.network)?;
-        let ip = network.lease(id, request.ip.or(kept), name_of)?;
+        let ip = network.lease(id, request.ip.or(kept.ip), name_of)?;
+        let ipv6 = match network.lease6(id, request.ip6.or(kept.ip6), name_of) {
+            Ok(ip6) => ip6.zip(network.record.ipv6),
+            Err(error) => {
+                network.release_of(id, |held| held == ip, |_| false);
+                return Err(error);
+            }
+        };
+        let ipv6 = ipv6.map(|(ip, of)| Ipv6Attachment { ip, prefix_len: of.subnet.prefix_len(), gateway: of.gateway });
         let attachment = Attachment {
             network: request.network.clone(),
             ifname,
@@ -76,6 +85,7 @@ impl Daemon {
             ip,
             prefix_len: network.record.subnet.prefix_len(),
             gateway: network.record.gateway,
+            ipv6,
             default_route: default_route && network.record.gateway.is_some(),
             mtu: request.mtu.unwrap_or(network.record.mtu),
             aliases: request.aliases.clone(),
@@ -95,7 +105,7 @@ impl Daemon {
     /// Ends a lease and writes that down.
     pub(crate) fn release(&self, state: &mut State, id: &str, attachment: &Attachment) {
         let Ok(network) = state.network_mut(&attachment.network) else { return };
-        network.release(id, attachment.ip);
+        network.release(id, attachment);
         if let Err(error) = network.keep_leases(&self.paths.leases()) {
             tracing::error!(network = attachment.network, error = error.message, "leases are not on disk");
         }
@@ -107,6 +117,9 @@ impl Daemon {
         self.detach_ports(state, id, |network| network == attachment.network);
         let network = state.network_mut(&attachment.network)?;
         network.lease(id, Some(attachment.ip), |_| name.clone())?;
+        if let Some(ipv6) = attachment.ipv6 {
+            network.lease6(id, Some(ipv6.ip), |_| name.clone())?;
+        }
         network.note(&attachment);
         let (plane, host_loopback) = (network.plane, network.record.host_loopback);
         let container = state.by_id(id)?;
@@ -119,7 +132,7 @@ impl Daemon {
             backend: attachment.backend.unwrap_or_default(),
             owner: id.to_owned(),
             ip: Some(attachment.ip),
-            ip6: None,
+            ip6: attachment.ipv6.map(|ipv6| ipv6.ip),
             mac: attachment.mac,
             mtu: attachment.mtu,
             host_loopback: host_loopback || container.record.spec.network.host_loopback,
@@ -146,7 +159,10 @@ impl Daemon {
         let Some(target) = container.ports.iter().find(open) else {
             return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name())));
         };
-        let (network, port, ip) = (target.attachment.network.clone(), target.port, target.attachment.ip);
+        // A client of IPv6 meets the container's IPv6, where it has one; a container without stands behind the gateway, as a proxy.
+        let ip6 = target.attachment.ipv6.filter(|_| listener.host_ip.is_ipv6()).map(|ipv6| IpAddr::V6(ipv6.ip));
+        let ip = ip6.unwrap_or(IpAddr::V4(target.attachment.ip));
+        let (network, port) = (target.attachment.network.clone(), target.port);
         let plane = state.network(&network)?.plane;
         let config = ListenerConfig { socket, protocol: listener.protocol, to: (ip, listener.container_port).into() };
         let listening = self.plane.listen(plane, port, config)?;
@@ -189,7 +205,13 @@ impl Daemon {
 
     /// `network connect`
     pub(crate) async fn connect(&self, network: &str, request: ConnectNetwork) -> Result<()> {
-        let wanted = NetworkRequest { network: network.to_owned(), ip: request.ip, aliases: request.aliases, ..NetworkRequest::default() };
+        let wanted = NetworkRequest {
+            network: network.to_owned(),
+            ip: request.ip,
+            ip6: request.ip6,
+            aliases: request.aliases,
+            ..NetworkRequest::default()
+        };
         let (id, attachment) = {
             let mut guard = self.state();
             let state = &mut *guard;
@@ -198,7 +220,7 @@ impl Daemon {
             let id = container.record.id.clone();
             let attachment = if container.runs() {
                 let (ifname, first) = (free_ifname(container), !container.leases.iter().any(|lease| lease.default_route));
-                let attachment = self.lease(state, &id, &wanted, None, ifname, first)?;
+                let attachment = self.lease(state, &id, &wanted, Kept::default(), ifname, first)?;
                 state.by_id_mut(&id)?.leases.push(attachment.clone());
                 Some(attachment)
             } else {
@@ -309,6 +331,11 @@ pub(crate) fn check_overlap(state: &State, networks: &[String]) -> Result<()> {
             if one == other {
                 return Err(Error::invalid(format!("network `{one}` is named twice")));
             }
+            let (a6, b6) = (state.network(one)?.record.ipv6, state.network(other)?.record.ipv6);
+            if let Some((a, b)) = a6.zip(b6).map(|(a, b)| (a.subnet, b.subnet)).filter(|(a, b)| a.contains(b) || b.contains(a)) {
+                return Err(Error::conflict(format!("networks `{one}` ({a}) and `{other}` ({b}) overlap"))
+                    .hint("one container cannot be on both: it could not tell which way an address is"));
+            }
             if subnet::overlaps(&a, &b) {
                 return Err(Error::conflict(format!("networks `{one}` ({a}) and `{other}` ({b}) overlap"))
                     .hint("one container cannot be on both: it could not tell which way an address is"));
@@ -323,10 +350,25 @@ fn free_ifname(container: &Container) -> String {
     (0u32..).map(|index| format!("eth{index}")).find(|name| !taken(name)).unwrap_or_default()
 }
 
-/// The address that a container had when it last ran, if it is free.
-fn last_address(state: &State, id: &str, network: &str) -> Option<Ipv4Addr> {
-    let last = *state.by_id(id).ok()?.status.addresses.get(network)?;
-    state.network(network).ok()?.is_free(last).then_some(last)
+/// Addresses that a container is to have again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Kept {
+    ip: Option<Ipv4Addr>,
+    ip6: Option<Ipv6Addr>,
+}
+
+impl Kept {
+    /// Those that it has.
+    fn by(lease: &Attachment) -> Self {
+        Self { ip: Some(lease.ip), ip6: lease.ipv6.map(|ipv6| ipv6.ip) }
+    }
+
+    /// Those that it had when it last ran, if they are free.
+    fn last(state: &State, id: &str, network: &str) -> Self {
+        let (Ok(container), Ok(of)) = (state.by_id(id), state.network(network)) else { return Self::default() };
+        let (ip, ip6) = (container.status.addresses.get(network), container.status.addresses6.get(network));
+        Self { ip: ip.copied().filter(|ip| of.is_free(*ip)), ip6: ip6.copied().filter(|ip6| of.is_free6(*ip6)) }
+    }
 }
 
 fn plan(state: &State, container: &Container, attachments: Vec<Attachment>) -> Plan {
@@ -337,7 +379,7 @@ fn plan(state: &State, container: &Container, attachments: Vec<Attachment>) -> P
         NetworkMode::Container { container } => state.find(container).ok().and_then(|joined| joined.status.pid),
         _ => None,
     };
-    let own = attachments.iter().map(|attachment| (IpAddr::V4(attachment.ip), vec![container.hostname().to_owned()]));
+    let own = attachments.iter().flat_map(Attachment::addresses).map(|(ip, _)| (ip, vec![container.hostname().to_owned()]));
     let added = network.add_host.iter().map(|(name, ip)| (*ip, vec![name.clone()]));
     let hosts = own.chain(added).collect();
     Plan { attachments, join_pid, nameservers, search: network.dns_search.clone(), hosts }

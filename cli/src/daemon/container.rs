@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
 };
 
 use netloom_runtime::{
@@ -53,6 +53,9 @@ pub(crate) struct Status {
     /// Network → the address it had last there, which it gets again if nobody else has it by then.
     #[serde(default)]
     pub addresses: BTreeMap<String, Ipv4Addr>,
+    /// The same of IPv6.
+    #[serde(default)]
+    pub addresses6: BTreeMap<String, Ipv6Addr>,
     /// What of its root cannot be changed in place, and why; known from its first start on.
     #[serde(default)]
     pub read_only: Vec<String>,
@@ -207,9 +210,11 @@ impl Container {
             let a = &port.attachment;
             let network = ContainerNetwork {
                 ip_address: a.ip,
-                ip6_address: None,
+                ip6_address: a.ipv6.map(|ipv6| ipv6.ip),
                 prefix_len: a.prefix_len,
+                prefix6_len: a.ipv6.map(|ipv6| ipv6.prefix_len),
                 gateway: a.gateway,
+                gateway6: a.ipv6.and_then(|ipv6| ipv6.gateway),
                 mac_address: a.mac,
                 port_id: port.port.0,
                 interface: a.ifname.clone(),

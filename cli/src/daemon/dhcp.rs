@@ -323,7 +323,7 @@ mod tests {
     fn leases() -> Leases {
         let mut pool = Pool::new("10.5.0.0/24".parse().unwrap(), GatewayChoice::First, None).unwrap();
         pool.take([10, 5, 0, 2].into(), "web").unwrap();
-        Leases { pool, notes: BTreeMap::new() }
+        Leases { pool, pool6: None, notes: BTreeMap::new() }
     }
 
     fn client(last: u8) -> Client<'static> {

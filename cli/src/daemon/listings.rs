@@ -86,6 +86,7 @@ impl Daemon {
                 Lease {
                     network: name.to_owned(),
                     ip_address,
+                    ip6_address: leases.ip6_of(id),
                     mac_address: note.map_or_else(|| Mac::from_ipv4(ip_address), |note| note.mac),
                     container: state.name_of(holder),
                     container_id: holder.to_owned(),

@@ -39,17 +39,16 @@ fn names_on(state: &State, network: &str) -> Names {
     let own = all().map(|(port, names)| (port, names.into_iter().take(1).collect::<Vec<_>>()));
     let others = all().map(|(port, names)| (port, names.into_iter().skip(1).collect()));
     for (port, names) in own.chain(others) {
-        let address = IpAddr::V4(port.attachment.ip);
+        let addresses: Vec<IpAddr> = port.attachment.addresses().map(|(ip, _)| ip).collect();
         for name in names {
             let name = name.to_ascii_lowercase();
             let index = *place.entry(name.clone()).or_insert_with(|| {
                 hosts.push((name, Vec::new()));
                 hosts.len() - 1
             });
-            if let Some((_, addresses)) = hosts.get_mut(index)
-                && !addresses.contains(&address)
-            {
-                addresses.push(address);
+            if let Some((_, known)) = hosts.get_mut(index) {
+                let new: Vec<_> = addresses.iter().filter(|address| !known.contains(address)).copied().collect();
+                known.extend(new);
             }
         }
     }

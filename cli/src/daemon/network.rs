@@ -1,15 +1,21 @@
 //! One network as the daemon knows it: its settings on disk, its addresses, its number on the data plane.
 
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+    path::Path,
+    time::Duration,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use netloom_runtime::{
     fabric::{NetworkConfig, NetworkId},
     spec::{Attachment, Backend},
 };
 use netloom_switch::{
     Mac,
-    ipam::{GatewayChoice, IpamError, Pool},
+    gateway::GatewayIpv6,
+    ipam::{Address, GatewayChoice, IpamError, Pool},
 };
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +34,8 @@ pub(crate) const BRIDGE: &str = "bridge";
 pub(crate) const MTU: u16 = 1500;
 /// What IPv4 needs at least (RFC 791), and what a TAP takes at most (the kernel's drivers/net/tun.c: 65,535 less the header).
 pub(crate) const MTU_RANGE: std::ops::RangeInclusive<u16> = 68..=65_521;
+/// What IPv6 needs at least (RFC 8200, 5).
+pub(crate) const MTU_IPV6: u16 = 1280;
 
 /// A network as its file keeps it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +47,9 @@ pub(crate) struct NetworkRecord {
     /// Whether the subnet was chosen by us, so that another may be chosen.
     pub chosen: bool,
     pub gateway: Option<Ipv4Addr>,
+    /// `None`: it has no IPv6.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Record>,
     pub ip_range: Option<Ipv4Net>,
     pub internal: bool,
     pub isolated: bool,
@@ -47,6 +58,13 @@ pub(crate) struct NetworkRecord {
     pub labels: BTreeMap<String, String>,
     pub options: Options,
     pub created: String,
+}
+
+/// The IPv6 side of a network's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ipv6Record {
+    pub subnet: Ipv6Net,
+    pub gateway: Option<Ipv6Addr>,
 }
 
 /// The `-o` keys.
@@ -143,7 +161,7 @@ impl NetworkRecord {
         NetworkConfig {
             subnet: self.subnet,
             gateway: self.gateway,
-            ipv6: None,
+            ipv6: self.ipv6.and_then(|ipv6| Some(GatewayIpv6 { ip: ipv6.gateway?, subnet: ipv6.subnet })),
             mac: Mac::from_ipv4(self.gateway.unwrap_or_else(|| self.subnet.network())),
             mtu: self.mtu,
             internal: self.internal,
@@ -155,14 +173,22 @@ impl NetworkRecord {
         }
     }
 
-    fn gateway_choice(&self) -> GatewayChoice {
-        self.gateway.map_or(GatewayChoice::None, GatewayChoice::At)
+    /// The smallest MTU of its interfaces.
+    pub(crate) fn mtu_least(&self) -> u16 {
+        if self.ipv6.is_some() { MTU_IPV6 } else { *MTU_RANGE.start() }
     }
 
-    /// A pool in which nothing was ever given.
-    pub(crate) fn empty_pool(&self) -> Result<Pool> {
-        Pool::new(self.subnet, self.gateway_choice(), self.ip_range).map_err(|error| refused(&self.name, &error, |id| id.to_owned()))
+    /// Leases of which none was ever given.
+    pub(crate) fn no_leases(&self) -> Result<Leases> {
+        let refused = |error| refused(&self.name, &error, str::to_owned);
+        let pool = Pool::new(self.subnet, choice(self.gateway), self.ip_range).map_err(refused)?;
+        let pool6 = self.ipv6.map(|ipv6| Pool::new(ipv6.subnet, choice(ipv6.gateway), None)).transpose().map_err(refused)?;
+        Ok(Leases { pool, pool6, notes: BTreeMap::new() })
     }
+}
+
+fn choice<A>(gateway: Option<A>) -> GatewayChoice<A> {
+    gateway.map_or(GatewayChoice::None, GatewayChoice::At)
 }
 
 /// A lease as `leases` shows it and as the file keeps it beside the pool.
@@ -179,7 +205,31 @@ pub(crate) struct LeaseNote {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Leases {
     pub pool: Pool,
+    /// `None`: the network has no IPv6.
+    #[serde(default)]
+    pub pool6: Option<Pool<Ipv6Addr>>,
     pub notes: BTreeMap<Ipv4Addr, LeaseNote>,
+}
+
+impl Leases {
+    /// Whether these can be the leases of such a network.
+    pub(crate) fn fit(&self, record: &NetworkRecord) -> bool {
+        let of = |pool: &Pool| (pool.subnet(), pool.gateway(), pool.range());
+        let of6 = |pool: &Pool<Ipv6Addr>| Ipv6Record { subnet: pool.subnet(), gateway: pool.gateway() };
+        of(&self.pool) == (record.subnet, record.gateway, record.ip_range.unwrap_or(record.subnet))
+            && self.pool6.as_ref().map(of6) == record.ipv6
+    }
+
+    /// The IPv6 address of who has an address here.
+    pub(crate) fn ip6_of(&self, id: &str) -> Option<Ipv6Addr> {
+        self.pool6.as_ref()?.leases().find(|(_, owner)| *owner == id).map(|(address, _)| address)
+    }
+
+    /// Everyone who has an address here, each once.
+    pub(crate) fn owners(&self) -> std::collections::BTreeSet<String> {
+        let of6 = self.pool6.iter().flat_map(|pool| pool.leases().map(|(_, owner)| owner));
+        self.pool.leases().map(|(_, owner)| owner).chain(of6).map(str::to_owned).collect()
+    }
 }
 
 /// One network.
@@ -193,28 +243,36 @@ pub(crate) struct Network {
 impl Network {
     /// Leases an address to the container `id`: `wanted`, or the next one.
     pub(crate) fn lease(&mut self, id: &str, wanted: Option<Ipv4Addr>, name_of: impl Fn(&str) -> String) -> Result<Ipv4Addr> {
-        let given = match wanted {
-            None => self.leases.pool.allocate(id),
-            // Taken back by its holder, after a daemon's crash.
-            Some(address) if self.leases.pool.owner(address) == Some(id) => Ok(address),
-            Some(address) => self.leases.pool.take(address, id).map(|()| address),
-        };
-        given.map_err(|error| refused(&self.record.name, &error, name_of))
+        lease(&mut self.leases.pool, id, wanted).map_err(|error| refused(&self.record.name, &error, name_of))
+    }
+
+    /// The same of IPv6; `None` where the network has none.
+    pub(crate) fn lease6(&mut self, id: &str, wanted: Option<Ipv6Addr>, name_of: impl Fn(&str) -> String) -> Result<Option<Ipv6Addr>> {
+        let name = &self.record.name;
+        match (&mut self.leases.pool6, wanted) {
+            (Some(pool), wanted) => lease(pool, id, wanted).map(Some).map_err(|error| refused(name, &error, name_of)),
+            (None, None) => Ok(None),
+            (None, Some(address)) => Err(no_ipv6(name, address)),
+        }
     }
 
     /// Whether `address` is one of this network's that nobody has.
     pub(crate) fn is_free(&self, address: Ipv4Addr) -> bool {
-        self.check(Some(address), str::to_owned).is_ok()
+        self.check(address, str::to_owned).is_ok()
+    }
+
+    pub(crate) fn is_free6(&self, address: Ipv6Addr) -> bool {
+        self.check6(address, str::to_owned).is_ok()
     }
 
     /// Whether an address could be leased now; the pool stays as it is.
-    pub(crate) fn check(&self, wanted: Option<Ipv4Addr>, name_of: impl Fn(&str) -> String) -> Result<()> {
-        let mut pool = self.leases.pool.clone();
-        let given = match wanted {
-            None => pool.allocate("").map(drop),
-            Some(address) => pool.take(address, ""),
-        };
-        given.map_err(|error| refused(&self.record.name, &error, name_of))
+    pub(crate) fn check(&self, wanted: Ipv4Addr, name_of: impl Fn(&str) -> String) -> Result<()> {
+        self.leases.pool.clone().take(wanted, "").map_err(|error| refused(&self.record.name, &error, name_of))
+    }
+
+    pub(crate) fn check6(&self, wanted: Ipv6Addr, name_of: impl Fn(&str) -> String) -> Result<()> {
+        let pool = self.leases.pool6.clone().ok_or_else(|| no_ipv6(&self.record.name, wanted));
+        pool?.take(wanted, "").map_err(|error| refused(&self.record.name, &error, name_of))
     }
 
     /// Notes whose lease it is and since when; the MAC is told by `leases`.
@@ -223,11 +281,25 @@ impl Network {
         self.leases.notes.entry(attachment.ip).or_insert(note);
     }
 
-    pub(crate) fn release(&mut self, id: &str, address: Ipv4Addr) {
-        if self.leases.pool.owner(address) == Some(id) {
-            self.leases.pool.release(address);
-            self.leases.notes.remove(&address);
+    /// Ends the leases of an attachment that is `id`'s.
+    pub(crate) fn release(&mut self, id: &str, attachment: &Attachment) {
+        self.release_of(id, |ip| ip == attachment.ip, |ip6| attachment.ipv6.is_some_and(|ipv6| ipv6.ip == ip6));
+    }
+
+    /// Ends the leases of `id` that are meant; false if there was none.
+    pub(crate) fn release_of(&mut self, id: &str, which: impl Fn(Ipv4Addr) -> bool, which6: impl Fn(Ipv6Addr) -> bool) -> bool {
+        let Leases { pool, pool6, notes } = &mut self.leases;
+        let of4 = held(pool, id, which);
+        for address in &of4 {
+            pool.release(*address);
+            notes.remove(address);
         }
+        let of6 = pool6.as_mut().map(|pool| {
+            let of6 = held(pool, id, which6);
+            of6.iter().for_each(|address| drop(pool.release(*address)));
+            of6.len()
+        });
+        of4.len() + of6.unwrap_or(0) > 0
     }
 
     /// Writes the leases down: the address of a container that runs is never given twice, whatever becomes of the daemon.
@@ -238,6 +310,24 @@ impl Network {
     pub(crate) fn keep(&self, directory: &Path) -> Result<()> {
         store::write(&file_of(directory, &self.record.name), &self.record, Durability::Power).map_err(Error::from)
     }
+}
+
+/// What `id` holds of a pool.
+fn held<A: Address>(pool: &Pool<A>, id: &str, which: impl Fn(A) -> bool) -> Vec<A> {
+    pool.leases().filter(|(address, owner)| *owner == id && which(*address)).map(|(address, _)| address).collect()
+}
+
+fn lease<A: Address>(pool: &mut Pool<A>, id: &str, wanted: Option<A>) -> std::result::Result<A, IpamError> {
+    match wanted {
+        None => pool.allocate(id),
+        // Taken back by its holder, after a daemon's crash.
+        Some(address) if pool.owner(address) == Some(id) => Ok(address),
+        Some(address) => pool.take(address, id).map(|()| address),
+    }
+}
+
+fn no_ipv6(network: &str, address: Ipv6Addr) -> Error {
+    Error::invalid(format!("network `{network}` has no IPv6, and so no {address}")).hint("networks made with --ipv6 have")
 }
 
 /// The file of network `name` in a directory of such files.

@@ -1,8 +1,6 @@
 //! Making, changing and removing networks.
 
-use std::collections::BTreeMap;
-
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netloom_runtime::fabric::PortOptions;
 use netloom_switch::{
     PortId,
@@ -16,7 +14,7 @@ use super::{
     error::{Error, Result},
     events::now,
     lookup::{check_name, no_such},
-    network::{BRIDGE, Leases, MTU, MTU_RANGE, Network, NetworkRecord, Options, file_of, unknown_key},
+    network::{BRIDGE, Ipv6Record, Leases, MTU, MTU_RANGE, Network, NetworkRecord, Options, file_of, unknown_key},
     state::State,
     store,
 };
@@ -40,9 +38,9 @@ impl Daemon {
             return Err(Error::conflict(format!("there is a network `{}` already", request.name))
                 .hint("choose another name, or change that one: netloom network set"));
         }
-        let record = new_record(&state, request, routes)?;
+        let record = new_record(&state, request, routes, &self.paths.root.to_string_lossy())?;
         let name = record.name.clone();
-        let leases = Leases { pool: record.empty_pool()?, notes: BTreeMap::new() };
+        let leases = record.no_leases()?;
         let network = self.add_network(&mut state, record, leases)?;
         let kept = network.keep(&self.paths.networks());
         if let Err(error) = kept {
@@ -64,7 +62,7 @@ impl Daemon {
 
     /// The network that always exists, with a subnet that overlaps nothing.
     pub(crate) fn bridge_record(state: &State, routes: &[IpNet]) -> Result<NetworkRecord> {
-        new_record(state, CreateNetwork { name: BRIDGE.to_owned(), ..CreateNetwork::default() }, routes)
+        new_record(state, CreateNetwork { name: BRIDGE.to_owned(), ..CreateNetwork::default() }, routes, "")
     }
 
     pub(crate) fn list_networks(&self) -> Vec<api::Network> {
@@ -176,7 +174,8 @@ fn members<'a>(state: &'a State, name: &'a str) -> impl Iterator<Item = &'a str>
     state.containers.values().filter(move |container| container.leases.iter().any(holds)).map(|container| container.name())
 }
 
-fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet]) -> Result<NetworkRecord> {
+/// `instance` is what a prefix of IPv6 follows from, beside the network's name.
+fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet], instance: &str) -> Result<NetworkRecord> {
     let chosen = request.subnet.is_none();
     let subnet = match request.subnet {
         Some(subnet) => check_subnet(subnet)?,
@@ -188,26 +187,79 @@ fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet]) -> Result
         GatewayChoice::Address(address) => ipam::GatewayChoice::At(address),
     };
     let pool = Pool::new(subnet, gateway, request.ip_range).map_err(|error| Error::invalid(error.to_string()))?;
-    let mtu = request.mtu.unwrap_or(MTU);
-    if !MTU_RANGE.contains(&mtu) {
-        return Err(Error::invalid(format!("{mtu} is no MTU")).hint(format!("from {} to {}", MTU_RANGE.start(), MTU_RANGE.end())));
-    }
-    Ok(NetworkRecord {
+    let ipv6 = new_ipv6(state, &request, instance)?;
+    let record = NetworkRecord {
         version: RECORD_VERSION,
         id: new_id()?,
         name: request.name,
         subnet,
         chosen,
         gateway: pool.gateway(),
+        ipv6,
         ip_range: request.ip_range.map(|range| range.trunc()),
         internal: request.internal,
         isolated: request.isolated,
-        mtu,
+        mtu: request.mtu.unwrap_or(MTU),
         host_loopback: request.host_loopback,
         labels: request.labels,
         options: Options::default().with(&request.options)?,
         created: now(),
-    })
+    };
+    check_mtu(&record, record.mtu)?;
+    Ok(record)
+}
+
+/// Whether an interface on such a network can have this MTU.
+pub(crate) fn check_mtu(record: &NetworkRecord, mtu: u16) -> Result<()> {
+    if (record.mtu_least()..=*MTU_RANGE.end()).contains(&mtu) {
+        return Ok(());
+    }
+    let what = if record.ipv6.is_some() { "no MTU for IPv6" } else { "no MTU" };
+    Err(Error::invalid(format!("{mtu} is {what}")).hint(format!("from {} to {}", record.mtu_least(), MTU_RANGE.end())))
+}
+
+/// The IPv6 side of a network that asks for one.
+fn new_ipv6(state: &State, request: &CreateNetwork, instance: &str) -> Result<Option<Ipv6Record>> {
+    if !request.ipv6 && request.subnet6.is_none() && request.gateway6.is_none() {
+        return Ok(None);
+    }
+    let subnet = match request.subnet6 {
+        Some(subnet) => check_subnet6(subnet)?,
+        None => subnet::unique_local(instance, &request.name),
+    };
+    let gateway = match (request.gateway6, request.gateway) {
+        (Some(address), GatewayChoice::None) => {
+            return Err(Error::invalid(format!("{address} cannot be the gateway of a network without one"))
+                .hint("--gateway none is about IPv4 and IPv6"));
+        }
+        (Some(address), _) => ipam::GatewayChoice::At(address),
+        (None, GatewayChoice::None) => ipam::GatewayChoice::None,
+        (None, _) => ipam::GatewayChoice::First,
+    };
+    let pool = Pool::new(subnet, gateway, None).map_err(|error| Error::invalid(error.to_string()))?;
+    let overlaps = |other: &&Network| other.record.ipv6.is_some_and(|ipv6| ipv6.subnet == subnet) && request.subnet6.is_none();
+    if let Some(other) = state.networks.values().find(overlaps) {
+        return Err(Error::conflict(format!("{subnet} is the prefix of network `{}` already", other.record.name))
+            .hint("name another with --subnet"));
+    }
+    Ok(Some(Ipv6Record { subnet: pool.subnet(), gateway: pool.gateway() }))
+}
+
+fn check_subnet6(subnet: Ipv6Net) -> Result<Ipv6Net> {
+    let network = subnet.network();
+    let cannot = network.is_multicast()
+        || network.is_unspecified()
+        || network.is_loopback()
+        || network.is_unicast_link_local()
+        || network.to_ipv4_mapped().is_some()
+        || !(16..=126).contains(&subnet.prefix_len());
+    if cannot {
+        return Err(Error::invalid(format!("{subnet} cannot be the subnet of a network")).hint("for example fd00:20::/64"));
+    }
+    if subnet != subnet.trunc() {
+        return Err(Error::invalid(format!("{subnet} has bits beyond its prefix")).hint(format!("is it {}?", subnet.trunc())));
+    }
+    Ok(subnet)
 }
 
 fn check_subnet(subnet: Ipv4Net) -> Result<Ipv4Net> {
@@ -241,6 +293,7 @@ fn view(state: &State, network: &Network) -> api::Network {
         let member = NetworkMember {
             name: container.record.name.clone(),
             ip_address: port.attachment.ip,
+            ip6_address: port.attachment.ipv6.map(|ipv6| ipv6.ip),
             mac_address: port.attachment.mac,
             port_id: port.port.0,
         };
@@ -251,6 +304,8 @@ fn view(state: &State, network: &Network) -> api::Network {
         id: record.id.clone(),
         subnet: record.subnet.to_string(),
         gateway: record.gateway,
+        subnet6: record.ipv6.map(|ipv6| ipv6.subnet.to_string()),
+        gateway6: record.ipv6.and_then(|ipv6| ipv6.gateway),
         ip_range: record.ip_range,
         internal: record.internal,
         isolated: record.isolated,

@@ -8,9 +8,9 @@
 //! lock is free: then it is lost.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs::File,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -123,13 +123,9 @@ impl Daemon {
             tracing::error!(%error, "leases cannot be read; those of running containers come back with them");
             None
         });
-        let fits = |leases: &Leases| {
-            (leases.pool.subnet(), leases.pool.gateway(), leases.pool.range())
-                == (record.subnet, record.gateway, record.ip_range.unwrap_or(record.subnet))
-        };
-        let leases = match kept.filter(fits) {
+        let leases = match kept.filter(|leases| leases.fit(&record)) {
             Some(leases) => leases,
-            None => Leases { pool: record.empty_pool()?, notes: BTreeMap::new() },
+            None => record.no_leases()?,
         };
         self.add_network(state, record, leases).map(drop)
     }
@@ -145,23 +141,18 @@ impl Daemon {
         if self.settled.send_replace(true) {
             return;
         }
-        let held: BTreeSet<_> =
-            state.containers.values().flat_map(|c| c.leases.iter().map(|lease| (lease.network.clone(), lease.ip))).collect();
         for (name, network) in &mut state.networks {
-            let expected = |owner: &str| state.expected.contains(owner);
+            let holders = state.containers.values().flat_map(|container| &container.leases).filter(|lease| lease.network == *name);
+            let held: BTreeSet<IpAddr> = holders.flat_map(|lease| lease.addresses().map(|(ip, _)| ip)).collect();
             // Those of DHCP clients end in their own time.
-            let is_dynamic = |ip: &Ipv4Addr| network.leases.notes.get(ip).is_some_and(|note| note.dynamic.is_some());
-            let leases = network.leases.pool.leases();
-            let orphans: Vec<_> = leases
-                .filter(|(ip, owner)| !expected(owner) && !held.contains(&(name.clone(), *ip)) && !is_dynamic(ip))
-                .map(|(ip, owner)| (ip, owner.to_owned()))
-                .collect();
-            for (ip, owner) in &orphans {
-                network.release(owner, *ip);
+            let dynamic: BTreeSet<Ipv4Addr> =
+                network.leases.notes.iter().filter(|(_, note)| note.dynamic.is_some()).map(|(ip, _)| *ip).collect();
+            let mut changed = false;
+            for owner in network.leases.owners().iter().filter(|owner| !state.expected.contains(*owner)) {
+                changed |=
+                    network.release_of(owner, |ip| !held.contains(&ip.into()) && !dynamic.contains(&ip), |ip6| !held.contains(&ip6.into()));
             }
-            if !orphans.is_empty()
-                && let Err(error) = network.keep_leases(&self.paths.leases())
-            {
+            if changed && let Err(error) = network.keep_leases(&self.paths.leases()) {
                 tracing::error!(network = name, error = error.message, "leases are not on disk");
             }
         }
@@ -227,9 +218,7 @@ impl Daemon {
 
     fn release_all_of(&self, state: &mut State, id: &str) {
         for network in state.networks.values_mut() {
-            let held: Vec<_> = network.leases.pool.leases().filter(|(_, owner)| *owner == id).map(|(ip, _)| ip).collect();
-            held.iter().for_each(|ip| network.release(id, *ip));
-            if !held.is_empty()
+            if network.release_of(id, |_| true, |_| true)
                 && let Err(error) = network.keep_leases(&self.paths.leases())
             {
                 tracing::error!(error = error.message, "leases are not on disk");

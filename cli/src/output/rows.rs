@@ -51,7 +51,9 @@ impl Row for Container {
                 ip_address: address(),
                 ip6_address: Some(std::net::Ipv6Addr::UNSPECIFIED),
                 prefix_len: 0,
+                prefix6_len: Some(0),
                 gateway: Some(address()),
+                gateway6: Some(std::net::Ipv6Addr::UNSPECIFIED),
                 mac_address: Mac::ZERO,
                 port_id: 0,
                 interface: text(),
@@ -71,7 +73,7 @@ impl Row for Container {
 }
 
 impl Row for Network {
-    const HEADERS: &'static [&'static str] = &["NAME", "SUBNET", "GATEWAY", "MTU", "BACKEND", "CONTAINERS", "OPTIONS"];
+    const HEADERS: &'static [&'static str] = &["NAME", "SUBNET", "GATEWAY", "IPV6 SUBNET", "MTU", "BACKEND", "CONTAINERS", "OPTIONS"];
 
     fn cells(&self, _: &View) -> Vec<String> {
         let flags = [(self.internal, "internal"), (self.isolated, "isolated"), (self.host_loopback, "host-loopback")];
@@ -79,6 +81,7 @@ impl Row for Network {
             self.name.clone(),
             self.subnet.clone(),
             self.gateway.map_or_else(|| "none".into(), number),
+            self.subnet6.clone().unwrap_or_default(),
             number(self.mtu),
             self.backend.clone(),
             number(self.containers.len()),
@@ -89,10 +92,18 @@ impl Row for Network {
     fn sample() -> Self {
         Self {
             gateway: Some(address()),
+            subnet6: Some(text()),
+            gateway6: Some(std::net::Ipv6Addr::UNSPECIFIED),
             ip_range: Some(ipnet::Ipv4Net::default()),
             options: any(text()),
             labels: any(text()),
-            containers: any(NetworkMember { name: text(), ip_address: address(), mac_address: Mac::ZERO, port_id: 0 }),
+            containers: any(NetworkMember {
+                name: text(),
+                ip_address: address(),
+                ip6_address: Some(std::net::Ipv6Addr::UNSPECIFIED),
+                mac_address: Mac::ZERO,
+                port_id: 0,
+            }),
             ..Self::default()
         }
     }
@@ -144,12 +155,14 @@ impl Row for FdbEntry {
 }
 
 impl Row for Lease {
-    const HEADERS: &'static [&'static str] = &["IP ADDRESS", "NETWORK", "MAC ADDRESS", "CONTAINER", "CONTAINER ID", "SINCE", "EXPIRES"];
+    const HEADERS: &'static [&'static str] =
+        &["IP ADDRESS", "NETWORK", "IPV6 ADDRESS", "MAC ADDRESS", "CONTAINER", "CONTAINER ID", "SINCE", "EXPIRES"];
 
     fn cells(&self, view: &View) -> Vec<String> {
         vec![
             number(self.ip_address),
             self.network.clone(),
+            self.ip6_address.map(number).unwrap_or_default(),
             number(self.mac_address),
             self.container.clone(),
             view.id(&self.container_id),
@@ -162,6 +175,7 @@ impl Row for Lease {
         Self {
             network: text(),
             ip_address: address(),
+            ip6_address: Some(std::net::Ipv6Addr::UNSPECIFIED),
             mac_address: Mac::ZERO,
             container: text(),
             container_id: text(),

@@ -1,12 +1,15 @@
 //! Networks: `--net` in all its forms, subnets and gateways.
 
-use std::{net::Ipv4Addr, path::PathBuf, str::FromStr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    str::FromStr,
+};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use netloom_runtime::spec::{Backend, NetworkMode, NetworkRequest};
 
 use super::{WordError, is_name, not, split};
-use crate::api::GatewayChoice;
 
 const NAME: &str = "a name: letters, digits and _.- after a letter or digit";
 const ADDRESS: &str = "an IPv4 address";
@@ -52,7 +55,7 @@ fn container(target: &str) -> Result<NetworkMode, WordError> {
     Ok(NetworkMode::Container { container: name(target)? })
 }
 
-/// `name=N,ip=A,alias=X`; the keys that a network interface has of its own may stand here too.
+/// `name=N,ip=A,ip6=A,alias=X`; the keys that a network interface has of its own may stand here too.
 fn long_form(word: &str) -> Result<NetworkRequest, WordError> {
     let mut request = NetworkRequest::default();
     for part in word.split(',') {
@@ -60,6 +63,7 @@ fn long_form(word: &str) -> Result<NetworkRequest, WordError> {
         let twice = match key {
             "name" => !std::mem::replace(&mut request.network, name(value)?).is_empty(),
             "ip" => request.ip.replace(ipv4(value)?).is_some(),
+            "ip6" => request.ip6.replace(ipv6(value)?).is_some(),
             "mac-address" => request.mac.replace(mac(value)?).is_some(),
             "mtu" => request.mtu.replace(mtu(value)?).is_some(),
             "alias" => {
@@ -67,7 +71,7 @@ fn long_form(word: &str) -> Result<NetworkRequest, WordError> {
                 false
             }
             _ => {
-                return Err(WordError::Key { word: word.to_owned(), key: key.to_owned(), keys: "name, ip, alias, mac-address, mtu" });
+                return Err(WordError::Key { word: word.to_owned(), key: key.to_owned(), keys: "name, ip, ip6, alias, mac-address, mtu" });
             }
         };
         if twice {
@@ -92,7 +96,11 @@ pub fn ipv4(word: &str) -> Result<Ipv4Addr, WordError> {
     word.parse().map_err(|_| not(word, ADDRESS))
 }
 
-pub fn ip(word: &str) -> Result<std::net::IpAddr, WordError> {
+pub fn ipv6(word: &str) -> Result<Ipv6Addr, WordError> {
+    word.parse().map_err(|_| not(word, "an IPv6 address"))
+}
+
+pub fn ip(word: &str) -> Result<IpAddr, WordError> {
     word.parse().map_err(|_| not(word, "an IP address"))
 }
 
@@ -118,11 +126,24 @@ pub fn cidr(word: &str) -> Result<Ipv4Net, WordError> {
     if net.trunc() == net { Ok(net) } else { Err(WordError::HostBits { word: word.to_owned(), network: net.trunc().to_string() }) }
 }
 
+/// The address of a network of either family.
+pub fn subnet(word: &str) -> Result<IpNet, WordError> {
+    let net = word.parse::<IpNet>().map_err(|_| not(word, "a network such as 10.1.0.0/24 or fd00:1::/64"))?;
+    if net.trunc() == net { Ok(net) } else { Err(WordError::HostBits { word: word.to_owned(), network: net.trunc().to_string() }) }
+}
+
+/// One `--gateway` word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayWord {
+    None,
+    At(IpAddr),
+}
+
 /// `--gateway IP|none`
-pub fn gateway(word: &str) -> Result<GatewayChoice, WordError> {
+pub fn gateway(word: &str) -> Result<GatewayWord, WordError> {
     match word {
-        "none" => Ok(GatewayChoice::None),
-        _ => word.parse().map(GatewayChoice::Address).map_err(|_| not(word, "an IPv4 address or `none`")),
+        "none" => Ok(GatewayWord::None),
+        _ => word.parse().map(GatewayWord::At).map_err(|_| not(word, "an IP address or `none`")),
     }
 }
 
@@ -143,6 +164,7 @@ mod tests {
     fn every_mode_and_the_long_form_are_taken() {
         let long = NetworkRequest {
             ip: Some([10, 1, 0, 9].into()),
+            ip6: Some("fd00:1::9".parse().expect("an address")),
             mac: Some(netloom_switch::Mac([2, 0, 0, 0, 0, 1])),
             mtu: Some(1400),
             aliases: vec!["web".into(), "www".into()],
@@ -158,7 +180,7 @@ mod tests {
                 ("container:web", NetWord::Mode(NetworkMode::Container { container: "web".into() })),
                 ("container:pid:42", NetWord::Mode(NetworkMode::Pid { pid: 42 })),
                 ("ns:/run/netns/x", NetWord::Mode(NetworkMode::Path { path: "/run/netns/x".into() })),
-                ("name=blue,ip=10.1.0.9,alias=web,alias=www,mac-address=02:00:00:00:00:01,mtu=1400", NetWord::Network(long)),
+                ("name=blue,ip=10.1.0.9,ip6=fd00:1::9,alias=web,alias=www,mac-address=02:00:00:00:00:01,mtu=1400", NetWord::Network(long)),
             ],
         );
     }
@@ -178,7 +200,7 @@ mod tests {
                 ("ip=10.0.0.1", "`ip=10.0.0.1` lacks `name=NETWORK`"),
                 ("name=a,ip=10.0.0", "`10.0.0` is not an IPv4 address"),
                 ("name=a,name=b", "`name` stands twice in `name=a,name=b`"),
-                ("name=a,colour=red", "`colour` in `name=a,colour=red` is not one of name, ip, alias, mac-address, mtu"),
+                ("name=a,colour=red", "`colour` in `name=a,colour=red` is not one of name, ip, ip6, alias, mac-address, mtu"),
                 ("name=a,ip", "`ip` lacks a `=`"),
                 ("name=host,ip=10.0.0.1", "`host` is not a network that takes addresses and aliases"),
             ],
@@ -196,8 +218,27 @@ mod tests {
                 ("10.1.0.7/24", "`10.1.0.7/24` has host bits set; the network is `10.1.0.0/24`"),
             ],
         );
-        takes(gateway, &[("none", GatewayChoice::None), ("10.1.0.1", GatewayChoice::Address([10, 1, 0, 1].into()))]);
-        refuses(gateway, &[("first", "`first` is not an IPv4 address or `none`")]);
+        takes(
+            gateway,
+            &[
+                ("none", GatewayWord::None),
+                ("10.1.0.1", GatewayWord::At([10, 1, 0, 1].into())),
+                ("fd00:1::1", GatewayWord::At("fd00:1::1".parse().expect("an address"))),
+            ],
+        );
+        refuses(gateway, &[("first", "`first` is not an IP address or `none`")]);
+        takes(
+            subnet,
+            &[("10.1.0.0/16", "10.1.0.0/16".parse().expect("a network")), ("fd00:1::/64", "fd00:1::/64".parse().expect("a network"))],
+        );
+        refuses(
+            subnet,
+            &[
+                ("fd00:1::", "`fd00:1::` is not a network such as 10.1.0.0/24 or fd00:1::/64"),
+                ("fd00:1::7/64", "`fd00:1::7/64` has host bits set; the network is `fd00:1::/64`"),
+            ],
+        );
+        refuses(ipv6, &[("10.0.0.1", "`10.0.0.1` is not an IPv6 address")]);
         refuses(
             mac,
             &[

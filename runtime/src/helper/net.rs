@@ -1,9 +1,19 @@
 //! The links, addresses and routes of a container's network namespace, over rtnetlink from within it.
 
-use std::{fs, net::Ipv4Addr, os::fd::OwnedFd};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::fd::OwnedFd,
+};
 
 use futures_util::TryStreamExt;
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder, packet_route::route::RouteProtocol};
+use rtnetlink::{
+    Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
+    packet_route::{
+        address::AddressHeaderFlags,
+        route::{RouteMessage, RouteProtocol},
+    },
+};
 
 use crate::{
     fault::{Fault, Result},
@@ -92,26 +102,40 @@ fn device_fault(error: tap::TapError) -> Fault {
     }
 }
 
-/// Addresses come from the IPAM alone. Where there is no IPv6 there is nothing to turn off.
+/// Addresses come from the IPAM alone, which gives none twice: they are not asked for on the network before they are used. Where
+/// there is no IPv6 there is nothing to turn off.
 fn no_autoconfiguration() {
-    for setting in ["accept_ra", "autoconf"] {
+    for setting in ["accept_ra", "autoconf", "accept_dad", "disable_ipv6"] {
         let _ = fs::write(format!("/proc/sys/net/ipv6/conf/default/{setting}"), "0");
     }
 }
 
 async fn add(handle: &Handle, attachment: &Attachment) -> Result<()> {
-    let Attachment { ifname, mac, ip, prefix_len, gateway, default_route, mtu, .. } = attachment;
+    let Attachment { ifname, mac, mtu, .. } = attachment;
     let link = LinkUnspec::new_with_name(ifname).address(mac.0.to_vec()).mtu(u32::from(*mtu)).txqueuelen(QUEUE_LEN);
     set_up(handle, link, ifname).await?;
     let index = index_of(handle, ifname).await?;
-    let added = handle.address().add(index, (*ip).into(), *prefix_len).execute().await;
-    added.map_err(|error| netlink::refused(format!("give {ifname} the address {ip}/{prefix_len}"), error))?;
-    if let Some(gateway) = gateway.filter(|_| *default_route) {
-        let route = RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).protocol(RouteProtocol::Boot).build();
-        let added = handle.route().add(route).execute().await;
+    for (ip, prefix_len) in attachment.addresses() {
+        let mut request = handle.address().add(index, ip, prefix_len);
+        if ip.is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        let added = request.execute().await;
+        added.map_err(|error| netlink::refused(format!("give {ifname} the address {ip}/{prefix_len}"), error))?;
+    }
+    for gateway in attachment.gateways() {
+        let added = handle.route().add(default_route(gateway, index)).execute().await;
         added.map_err(|error| netlink::refused(format!("set the default route to {gateway}"), error))?;
     }
     Ok(())
+}
+
+fn default_route(gateway: IpAddr, index: u32) -> RouteMessage {
+    let protocol = RouteProtocol::Boot;
+    match gateway {
+        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).protocol(protocol).build(),
+        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index).protocol(protocol).build(),
+    }
 }
 
 async fn set_up(handle: &Handle, link: LinkMessageBuilder<LinkUnspec>, name: &str) -> Result<()> {

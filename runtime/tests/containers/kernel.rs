@@ -76,6 +76,7 @@ fn attachment(number: u8, last: u8) -> Attachment {
         ip,
         prefix_len: 24,
         gateway: Some(Ipv4Addr::new(172, 30, number, 1)),
+        ipv6: None,
         default_route: number == 0,
         mtu: 1400,
         aliases: Vec::new(),

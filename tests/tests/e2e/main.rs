@@ -12,6 +12,7 @@ mod crash;
 mod dhcp;
 mod exits;
 mod files;
+mod ipv6;
 mod isolation;
 mod lifecycle;
 mod logs;

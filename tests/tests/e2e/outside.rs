@@ -171,9 +171,9 @@ fn the_host_s_own_address_is_reachable(nl: &Netloom) {
 }
 
 fn the_host_s_loopback_is_not_reachable(nl: &Netloom) {
-    let listener = nl.host.listen(Place::Host, ([127, 0, 0, 1].into(), 9000));
+    let listener = nl.host.listen(Place::Host, ([127, 0, 0, 1], 9000));
     nl.host.ok("ip addr add 198.51.100.1/32 dev lo");
-    let other = nl.host.listen(Place::Host, ([198, 51, 100, 1].into(), 9000));
+    let other = nl.host.listen(Place::Host, ([198, 51, 100, 1], 9000));
     nl.ok("run -d --name a --cap-add NET_ADMIN sleep 1000");
     let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
     // Without a route of its own for lo, 127.0.0.1 would go out on eth0.
@@ -189,7 +189,7 @@ fn the_host_s_loopback_is_not_reachable(nl: &Netloom) {
 }
 
 fn the_host_s_loopback_is_reachable_when_asked_for(nl: &Netloom) {
-    let listener = nl.host.listen(Place::Host, ([127, 0, 0, 1].into(), 9000));
+    let listener = nl.host.listen(Place::Host, ([127, 0, 0, 1], 9000));
     nl.ok("run -d --name a --host-loopback sleep 1000");
     let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
     let client = nl.start(&format!("exec a busybox nc {gateway} 9000"));
