@@ -14,6 +14,7 @@ use netloom_switch::{
 
 use super::{
     Fabric, FabricError, ListenerId, Names, NetworkConfig, NetworkId, PortIo, PortOptions,
+    budget::Budget,
     egress::Egress,
     leases::{Asks, LeaseAsked},
     network::Network,
@@ -31,6 +32,8 @@ pub(super) struct State {
     networks_made: u32,
     listeners_made: u32,
     pub(super) asks: Asks,
+    /// Of every network's flows together.
+    pub(super) budget: Arc<Budget>,
     /// The other end, until somebody takes it.
     pub(super) asked: Option<Receiver<LeaseAsked>>,
 }
@@ -107,7 +110,7 @@ impl Seat {
 }
 
 impl State {
-    pub(super) fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize, budget: Arc<Budget>) -> Self {
         let (asks, asked) = Asks::channel();
         Self {
             networks: BTreeMap::new(),
@@ -118,6 +121,7 @@ impl State {
             listeners_made: 0,
             asks,
             asked: Some(asked),
+            budget,
         }
     }
 

@@ -16,6 +16,7 @@
 //! The daemon calls [`Fabric`] from its own threads; every call is a message to workers or a new snapshot, never a lock that a
 //! frame waits for.
 
+mod budget;
 mod closer;
 mod config;
 mod control;
@@ -46,9 +47,17 @@ use std::{
 };
 
 use netloom_switch::{Mac, PortId, Switch};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 pub(crate) use self::echo::ping_sockets_are_allowed;
+use self::{
+    budget::Budget,
+    control::{Seat, Site, State},
+    inbox::{Closed, Inbox},
+    network::Network,
+    port::PortKey,
+    worker::{Clock, Worker},
+};
 pub use self::{
     config::{
         FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
@@ -57,13 +66,6 @@ pub use self::{
     leases::LeaseAsked,
     packet_port::PacketPort,
     port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
-};
-use self::{
-    control::{Seat, Site, State},
-    inbox::{Closed, Inbox},
-    network::Network,
-    port::PortKey,
-    worker::{Clock, Worker},
 };
 use crate::{host, spec::Backend};
 
@@ -94,9 +96,9 @@ fn io(what: &'static str) -> impl FnOnce(nix::Error) -> FabricError {
 impl Fabric {
     /// Starts the workers, and raises the process's limit of descriptors as far as it may: every flow has one.
     pub fn start(workers: NonZeroUsize) -> Result<Self, FabricError> {
-        raise_descriptor_limit();
+        let budget = Budget::of(raise_descriptor_limit());
         let clock = Clock::start();
-        let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get())) };
+        let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get(), budget)) };
         for index in 0..workers.get() {
             fabric.workers.push(start_worker(index, clock)?);
         }
@@ -108,7 +110,14 @@ impl Fabric {
         let switch = Switch::new(config.settings());
         let gateway = switch.counters(PortId::GATEWAY).unwrap_or_default();
         let id = state.next_network();
-        let network = Arc::new(Network { id, switch, table: arc_swap::ArcSwap::default(), gateway, asks: state.asks.clone() });
+        let network = Arc::new(Network {
+            id,
+            switch,
+            table: arc_swap::ArcSwap::default(),
+            gateway,
+            asks: state.asks.clone(),
+            budget: Arc::clone(&state.budget),
+        });
         state.networks.insert(id, Site::new(config, Arc::clone(&network)));
         // One worker ages the tables of all networks.
         if let Some(first) = self.workers.first() {
@@ -309,7 +318,9 @@ fn start_worker(index: usize, clock: Clock) -> Result<Running, FabricError> {
     Ok(Running { inbox, thread: Some(thread) })
 }
 
-fn raise_descriptor_limit() {
+/// The limit now; `None` where there is none.
+fn raise_descriptor_limit() -> Option<u64> {
     // With the limit as it was, fewer flows fit; each that does not is refused and counted.
     let _ = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft).filter(|soft| *soft != RLIM_INFINITY)
 }

@@ -48,6 +48,11 @@ impl Host<'_> {
         }
     }
 
+    /// Asked before a socket is opened, since a connect that is under way cannot be taken back.
+    fn room(&self) -> Result<(), OutsideError> {
+        if self.sockets.has_room() { Ok(()) } else { Err(OutsideError::Exhausted) }
+    }
+
     fn add(&mut self, id: SocketId, socket: HostSocket) -> Result<(), OutsideError> {
         self.sockets.insert(self.slot, id, socket, self.sources).map_err(|errno| sockets::error(&errno.into()))
     }
@@ -63,6 +68,7 @@ impl Outside for Host<'_> {
     }
 
     fn tcp_connect(&mut self, socket: SocketId, to: SocketAddr) -> Result<(), OutsideError> {
+        self.room()?;
         self.add(socket, sockets::connect(to)?)
     }
 
@@ -103,6 +109,7 @@ impl Outside for Host<'_> {
     }
 
     fn udp_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError> {
+        self.room()?;
         self.add(socket, sockets::bind(of)?)
     }
 
@@ -135,6 +142,7 @@ impl Outside for Host<'_> {
     }
 
     fn echo_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError> {
+        self.room()?;
         self.add(socket, HostSocket::Echo(EchoSocket::open(of)?))
     }
 

@@ -88,6 +88,7 @@ impl Port {
         io: Arc<dyn PortIo>,
         (view, neighbours, seed): (View, Vec<(IpAddr, Mac)>, u64),
     ) -> Self {
+        let budget = Arc::clone(&network.budget);
         Self {
             key,
             network,
@@ -96,7 +97,7 @@ impl Port {
             gateway: new_gateway(&view, &neighbours, seed),
             view,
             neighbours,
-            sockets: Sockets::default(),
+            sockets: Sockets::new(budget),
             listeners: Listeners::default(),
             frames: None,
             queued: false,
@@ -259,9 +260,11 @@ impl Port {
     }
 
     fn accept_one(&mut self, id: ListenerId, at: &mut Place<'_>) -> ControlFlow<()> {
+        let has_room = self.sockets.has_room();
         let Some(acceptor) = self.listeners.acceptor(id) else { return ControlFlow::Break(()) };
         let to = acceptor.to;
-        let (stream, peer) = match acceptor.accept() {
+        // Connections wait in the kernel's queue meanwhile.
+        let (stream, peer) = match if has_room { acceptor.accept() } else { Accepted::NotNow } {
             Accepted::Connection(stream, peer) => (stream, peer),
             Accepted::Nobody => return ControlFlow::Break(()),
             Accepted::NotNow => {

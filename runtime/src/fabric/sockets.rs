@@ -8,6 +8,7 @@ use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use nix::sys::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
+    budget::{Budget, Ticket},
     echo::EchoSocket,
     sources::{Source, Sources, Token},
     worker::Slot,
@@ -54,34 +56,48 @@ struct Entry {
     socket: HostSocket,
     /// `None` while the port is between two workers.
     token: Option<Token>,
+    _ticket: Ticket,
 }
 
 /// The sockets of one gateway.
-#[derive(Debug, Default)]
-pub(super) struct Sockets(HashMap<SocketId, Entry>);
+#[derive(Debug)]
+pub(super) struct Sockets {
+    entries: HashMap<SocketId, Entry>,
+    budget: Arc<Budget>,
+}
 
 impl Sockets {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self { entries: HashMap::new(), budget }
+    }
+
+    /// Whether one more may be opened.
+    pub(super) fn has_room(&self) -> bool {
+        self.budget.has_room(self.entries.len())
+    }
+
     pub(super) fn get(&self, id: SocketId) -> Option<&HostSocket> {
-        self.0.get(&id).map(|entry| &entry.socket)
+        self.entries.get(&id).map(|entry| &entry.socket)
     }
 
     pub(super) fn insert(&mut self, slot: Slot, id: SocketId, socket: HostSocket, sources: &mut Sources) -> nix::Result<()> {
         let token = watch(slot, id, &socket, sources)?;
-        if let Some(old) = self.0.insert(id, Entry { socket, token: Some(token) }) {
+        let entry = Entry { socket, token: Some(token), _ticket: self.budget.take() };
+        if let Some(old) = self.entries.insert(id, entry) {
             release(old, sources);
         }
         Ok(())
     }
 
     pub(super) fn close(&mut self, id: SocketId, sources: &mut Sources) {
-        if let Some(entry) = self.0.remove(&id) {
+        if let Some(entry) = self.entries.remove(&id) {
             release(entry, sources);
         }
     }
 
     /// Takes a socket out, open, for [`insert`](Self::insert) under another number.
     pub(super) fn take(&mut self, id: SocketId, sources: &mut Sources) -> Option<HostSocket> {
-        let entry = self.0.remove(&id)?;
+        let entry = self.entries.remove(&id)?;
         if let Some(token) = entry.token {
             sources.remove(token, entry.socket.fd());
         }
@@ -89,14 +105,14 @@ impl Sockets {
     }
 
     pub(super) fn close_all(&mut self, sources: &mut Sources) {
-        for (_, entry) in self.0.drain() {
+        for (_, entry) in self.entries.drain() {
             release(entry, sources);
         }
     }
 
     /// Takes all sockets out of a worker's epoll set, to be [`resume`](Self::resume)d in another's.
     pub(super) fn suspend(&mut self, sources: &mut Sources) {
-        for entry in self.0.values_mut() {
+        for entry in self.entries.values_mut() {
             if let Some(token) = entry.token.take() {
                 sources.remove(token, entry.socket.fd());
             }
@@ -107,7 +123,7 @@ impl Sockets {
     /// its number is returned.
     pub(super) fn resume(&mut self, slot: Slot, sources: &mut Sources) -> Vec<SocketId> {
         let mut lost = Vec::new();
-        for (id, entry) in &mut self.0 {
+        for (id, entry) in &mut self.entries {
             match watch(slot, *id, &entry.socket, sources) {
                 Ok(token) => entry.token = Some(token),
                 Err(_) => lost.push(*id),

@@ -299,8 +299,10 @@ impl Worker {
     /// The flows of one network's ports that are here.
     pub(super) fn flows(&mut self, network: NetworkId) -> Vec<(PortId, FlowReport)> {
         let now = self.now;
-        let ports = self.ports.iter().flatten().filter(|port| port.key.network == network);
-        ports.flat_map(|port| port.flows(now).into_iter().map(|flow| (port.key.port, report(flow)))).collect()
+        let slots: Vec<_> = self.slots.iter().filter(|(key, _)| key.network == network).map(|(key, slot)| (key.port, *slot)).collect();
+        let flows =
+            slots.into_iter().map(|(number, slot)| (number, self.with_port(slot, |port, _, _| port.flows(now)).unwrap_or_default()));
+        flows.flat_map(|(number, flows)| flows.into_iter().map(move |flow| (number, report(flow)))).collect()
     }
 
     /// Ages a network's MAC table from here on.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, SERVER_IP};
+use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, SERVER_IP, wait_until};
 
 for_both!(
     the_outside_sees_the_hosts_address,
@@ -24,6 +24,7 @@ for_both!(
     an_internal_network_has_no_way_out,
     an_isolated_network_has_only_the_way_out,
     a_hundred_connections_at_once_go_out,
+    a_container_that_takes_all_the_sockets_it_can_leaves_the_others_theirs,
 );
 
 /// A container's python with `script`, on one line.
@@ -240,4 +241,21 @@ fn a_hundred_connections_at_once_go_out(nl: &Netloom) {
     );
     assert_eq!(python(nl, "", &script).exits(0).text(), "True");
     server.join().expect("the server ends");
+}
+
+fn a_container_that_takes_all_the_sockets_it_can_leaves_the_others_theirs(nl: &Netloom) {
+    let server = nl.host.start(Place::Server, "python3 -m http.server 8080 --bind 10.99.0.1");
+    // The first command's limit is its daemon's.
+    let words: Vec<String> = nl.words("run -d --name greedy sleep 1000").iter().map(|word| format!("'{word}'")).collect();
+    let script = nl.host.write("as-typed", format!("ulimit -n 1024\nexec {}\n", words.join(" ")));
+    nl.host.start_as(nl.who(), Place::Host, &format!("sh {}", script.display())).finish().exits(0);
+    let take = "import socket\n\
+                for port in range(20000, 21500):\n\
+                \x20   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"\", port)); s.sendto(b\"x\", (\"10.99.0.1\", 9999)); s.close()\n";
+    nl.run_with_input("exec -i greedy python3 -", take).exits(0);
+    let held = nl.json("flows --format json").as_array().map_or(0, Vec::len);
+    assert!((300..500).contains(&held), "{held} flows");
+    wait_until("the server listens", || nl.run("run --rm busybox wget -q -O /dev/null http://10.99.0.1:8080/").code == 0);
+    assert_eq!(nl.ok("ps -q").lines().count(), 1);
+    drop(server);
 }
