@@ -18,6 +18,7 @@
 //! | POST /v1/networks/prune | | [`Pruned`] |
 //! | POST /v1/networks/{name}/connect | [`ConnectNetwork`] | |
 //! | POST /v1/networks/{name}/disconnect | [`DisconnectNetwork`] | |
+//! | POST /v1/networks/{name}/detach | [`DetachNamespace`] | |
 //! | PATCH /v1/networks/{name}/ports/{id} | [`Settings`] | |
 //! | GET /v1/{ports,fdb,leases,flows,drops}?network={name} | | [`Port`], [`FdbEntry`], [`Lease`], [`Flow`], [`Drop`] lists |
 //! | POST, DELETE /v1/networks/{name}/fdb | [`FdbChange`] | |
@@ -30,7 +31,7 @@ use std::{
 };
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use netloom_runtime::spec::{ContainerSpec, Protocol, Publication};
+use netloom_runtime::spec::{ContainerSpec, NamespaceId, Protocol, Publication};
 use netloom_switch::Mac;
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +127,8 @@ pub struct Container {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerNetwork {
-    pub ip_address: Ipv4Addr,
+    /// `null`: an interface without an address.
+    pub ip_address: Option<Ipv4Addr>,
     pub ip6_address: Option<Ipv6Addr>,
     pub prefix_len: u8,
     pub prefix6_len: Option<u8>,
@@ -250,14 +252,15 @@ pub struct Network {
     pub options: Settings,
     pub labels: BTreeMap<String, String>,
     pub created: String,
-    /// Container ID → its name and address.
+    /// Container ID → its name and address. Interfaces of `network attach` are here under an ID and a name of theirs.
     pub containers: BTreeMap<String, NetworkMember>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NetworkMember {
     pub name: String,
-    pub ip_address: Ipv4Addr,
+    /// `null`: an interface without an address.
+    pub ip_address: Option<Ipv4Addr>,
     pub ip6_address: Option<Ipv6Addr>,
     pub mac_address: Mac,
     pub port_id: u16,
@@ -275,6 +278,15 @@ pub struct ConnectNetwork {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DisconnectNetwork {
     pub container: String,
+}
+
+/// `network detach`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DetachNamespace {
+    pub namespace: NamespaceId,
+    pub ifname: String,
+    /// As the caller named it, for messages.
+    pub target: String,
 }
 
 /// One line of `ports`.

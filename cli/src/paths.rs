@@ -105,6 +105,15 @@ impl Paths {
         self.containers().join(id)
     }
 
+    /// The holders of interfaces in namespaces that are not ours, one directory each.
+    pub fn holders(&self) -> PathBuf {
+        self.root.join("holders")
+    }
+
+    pub fn holder(&self, id: &str) -> PathBuf {
+        self.holders().join(id)
+    }
+
     pub fn leases(&self) -> PathBuf {
         self.root.join("leases")
     }

@@ -139,6 +139,19 @@ fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(M, Vec
     serde_json::from_slice(message).map(|message| Some((message, fds))).map_err(|source| ChannelError::Malformed { source })
 }
 
+/// A socket of this kind, as it was inherited or received.
+impl From<OwnedFd> for Channel {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod fabric;
 mod fault;
 pub mod helper;
+pub mod holder;
 pub mod host;
 mod init;
 mod isolation;

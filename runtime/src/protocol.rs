@@ -14,7 +14,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Attachment, ExecSpec, Plan, Protocol, Publication};
+use crate::spec::{Attachment, ExecSpec, HoldSpec, Plan, Protocol, Publication};
 
 pub const VERSION: u32 = 1;
 
@@ -33,6 +33,15 @@ pub enum ToDaemon {
         userns: bool,
         ports: Vec<Attachment>,
         listeners: Vec<Listener>,
+    },
+    /// What a holder says in the place of `Hello`. Descriptor: the TAP if `port`. `Prepare`, `Attach` and `Done` follow as from a
+    /// supervisor; of the requests it knows `Remove`.
+    Hold {
+        version: u32,
+        /// 64 hex digits.
+        holder: String,
+        what: HoldSpec,
+        port: Option<Attachment>,
     },
     /// A start begins: addresses are wanted. Answered by `Plan` or `Refused`.
     Prepare,

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
 };
@@ -129,6 +130,9 @@ pub struct NetworkRequest {
     pub ip: Option<Ipv4Addr>,
     #[serde(default)]
     pub ip6: Option<Ipv6Addr>,
+    /// `network attach --no-ip`: the interface gets no address.
+    #[serde(default)]
+    pub no_ip: bool,
     pub mac: Option<Mac>,
     pub mtu: Option<u16>,
     pub aliases: Vec<String>,
@@ -213,14 +217,15 @@ pub struct ExecSpec {
     pub privileged: bool,
 }
 
-/// One interface of a container on one network, with the addresses that the IPAM gave it.
+/// One interface of a container on one network, with the address that the IPAM gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     pub network: String,
     /// `eth0`, …
     pub ifname: String,
     pub mac: Mac,
-    pub ip: Ipv4Addr,
+    /// `None`: it has a MAC and no address, for whoever asks a server of its own or needs none.
+    pub ip: Option<Ipv4Addr>,
     pub prefix_len: u8,
     /// The default route of this network, where it has one.
     pub gateway: Option<Ipv4Addr>,
@@ -250,7 +255,7 @@ impl Attachment {
     /// The addresses, and how long their subnets' prefixes are.
     pub fn addresses(&self) -> impl Iterator<Item = (IpAddr, u8)> {
         let ipv6 = self.ipv6.map(|ipv6| (IpAddr::V6(ipv6.ip), ipv6.prefix_len));
-        std::iter::once((IpAddr::V4(self.ip), self.prefix_len)).chain(ipv6)
+        self.ip.map(|ip| (IpAddr::V4(ip), self.prefix_len)).into_iter().chain(ipv6)
     }
 
     /// Where the container's default routes lead, if they lead this way.
@@ -260,7 +265,43 @@ impl Attachment {
     }
 }
 
-/// What the daemon decided for one start of a container.
+/// Whose network namespace `network attach` puts an interface into.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "target")]
+pub enum Target {
+    /// `--pid`, as the caller numbers processes.
+    Pid { pid: i32 },
+    /// `--netns`, absolute.
+    Path { path: PathBuf },
+}
+
+impl fmt::Display for Target {
+    /// As listings name it: `pid:1234`, `ns:/run/netns/lab`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pid { pid } => write!(f, "pid:{pid}"),
+            Self::Path { path } => write!(f, "ns:{}", path.display()),
+        }
+    }
+}
+
+/// A namespace whatever it is called: device and inode of its file (namespaces(7), "The /proc/pid/ns/ directory").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NamespaceId {
+    pub device: u64,
+    pub inode: u64,
+}
+
+/// What a holder holds: one interface on one network in a namespace that netloom did not make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldSpec {
+    pub target: Target,
+    pub namespace: NamespaceId,
+    pub ifname: String,
+    pub request: NetworkRequest,
+}
+
+/// What the daemon decided for one start of a container, or for one interface of a holder.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
     pub attachments: Vec<Attachment>,

@@ -321,6 +321,37 @@ pub(crate) mod process {
         nix::ioctl_write_ptr_bad!(tiocswinsz, libc::TIOCSWINSZ, libc::winsize);
         nix::ioctl_write_int_bad!(tiocgptpeer, libc::TIOCGPTPEER);
         nix::ioctl_write_ptr_bad!(tiocsptlck, libc::TIOCSPTLCK, libc::c_int);
+        nix::ioctl_none_bad!(ns_get_userns, libc::NS_GET_USERNS);
+        nix::ioctl_none_bad!(ns_get_nstype, libc::NS_GET_NSTYPE);
+    }
+
+    /// The user namespace that owns another namespace (ioctl_ns(2), NS_GET_USERNS), close-on-exec.
+    ///
+    /// Errors: EPERM when it is not the caller's own or one made within it.
+    pub(crate) fn owning_user_namespace(namespace: BorrowedFd<'_>) -> nix::Result<OwnedFd> {
+        // SAFETY: the call takes no argument and returns a descriptor for us alone.
+        unsafe { ioctl::ns_get_userns(namespace.as_raw_fd()) }.map(own)
+    }
+
+    /// Which kind of namespace a descriptor is of, as its CLONE_ flag (ioctl_ns(2), NS_GET_NSTYPE).
+    ///
+    /// Errors: ENOTTY for what is no namespace.
+    pub(crate) fn namespace_kind(namespace: BorrowedFd<'_>) -> nix::Result<c_int> {
+        // SAFETY: the call takes no argument and returns a number.
+        unsafe { ioctl::ns_get_nstype(namespace.as_raw_fd()) }
+    }
+
+    /// A copy of a descriptor that this process inherited under a number that its caller named, close-on-exec.
+    ///
+    /// Errors: EBADF where there is none. One that is close-on-exec would not have been inherited: it is one of our own.
+    pub(crate) fn copy_inherited(raw: RawFd) -> nix::Result<OwnedFd> {
+        // SAFETY: the arguments are numbers.
+        let flags = Errno::result(unsafe { libc::fcntl(raw, libc::F_GETFD) })?;
+        if flags & libc::FD_CLOEXEC != 0 {
+            return Err(Errno::EBADF);
+        }
+        // SAFETY: the arguments are numbers; what the number stands for stays whose it is, and the copy is ours.
+        Errno::result(unsafe { libc::fcntl(raw, libc::F_DUPFD_CLOEXEC, 3) }).map(own)
     }
 
     /// Owns a descriptor that a system call has just returned, or that was inherited under a number given for it.

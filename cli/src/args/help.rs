@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::Cli;
+use super::{Cli, Command, HelpArgs};
 use crate::error::CliError;
 
 /// Every command, by the heading that it stands under.
@@ -17,7 +17,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     ("Files, ports, usage", &["cp", "port", "publish", "stats"]),
     ("Networks", &["network"]),
     ("Looking inside", &["ports", "fdb", "leases", "flows", "drops", "events"]),
-    ("This machine", &["doctor", "system", "version", "completions", "man"]),
+    ("This machine", &["doctor", "system", "version", "help", "completions", "man"]),
 ];
 
 /// What parsing the words came to, where it did not come to a command.
@@ -41,9 +41,22 @@ pub fn command() -> clap::Command {
 pub fn parse(words: Vec<OsString>) -> Result<Cli, Instead> {
     let mut command = command();
     match command.try_get_matches_from_mut(words.clone()).and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(Cli { command: Command::Help(HelpArgs { words }), .. }) => Err(help_of(&words)),
         Ok(cli) => Ok(cli),
         Err(error) => Err(instead(&command, &words, &error)),
     }
+}
+
+/// `netloom help COMMAND` is `netloom COMMAND --help`.
+fn help_of(words: &[String]) -> Instead {
+    let mut line: Vec<OsString> = std::iter::once("netloom").chain(words.iter().map(String::as_str)).map(OsString::from).collect();
+    let known = named(&command(), &line).len();
+    if let Some(unknown) = words.get(known) {
+        let above = words.iter().take(known).fold("netloom".to_owned(), |path, word| format!("{path} {word}"));
+        return Instead::Wrong(CliError::usage(format!("unknown command `{unknown}`")).with_hint(format!("see `{above} --help`")));
+    }
+    line.push("--help".into());
+    parse(line).err().unwrap_or_else(|| Instead::Wrong(CliError::usage("there is no help for it")))
 }
 
 fn instead(command: &clap::Command, words: &[OsString], error: &clap::Error) -> Instead {
@@ -241,6 +254,20 @@ mod tests {
             ("stop -t soon web", "`--time`: `soon`: invalid digit found in string", "see `netloom stop --help`", 2),
             ("--color blue ps", "`--color`: `blue` is not one of auto, always, never", "see `netloom ps --help`", 2),
             ("ps --json --format json", "`--json` and `--format` exclude each other", "see `netloom ps --help`", 2),
+            ("network attach blue", "`--pid PID|--netns PATH` is missing", "see `netloom network attach --help`", 2),
+            (
+                "network attach blue --pid 1 --netns /x",
+                "`--pid` and `--netns` exclude each other",
+                "see `netloom network attach --help`",
+                2,
+            ),
+            ("network attach blue --pid 0", "`--pid`: `0` is not a process ID", "see `netloom network attach --help`", 2),
+            (
+                "network attach blue --pid 1 --ip 10.0.0.1 --no-ip",
+                "`--ip` and `--no-ip` exclude each other",
+                "see `netloom network attach --help`",
+                2,
+            ),
             ("network create", "`NAME` is missing", "see `netloom network create --help`", 2),
             (
                 "network create --subnet 10.1.0.7/24 x",
@@ -267,19 +294,32 @@ mod tests {
 
     #[test]
     fn options_end_at_the_command_of_the_container() {
-        let Ok(Cli { command: super::super::Command::Run(run), .. }) = parse(words("run --rm -h box ls -h --help -it")) else {
+        let Ok(Cli { command: Command::Run(run), .. }) = parse(words("run --rm -h box ls -h --help -it")) else {
             panic!("`run` was not taken");
         };
         assert_eq!(run.container.command, ["ls", "-h", "--help", "-it"]);
         assert_eq!(run.container.process.hostname.as_deref(), Some("box"));
-        let Ok(Cli { command: super::super::Command::Exec(exec), .. }) = parse(words("exec -it web ls -it")) else {
+        let Ok(Cli { command: Command::Exec(exec), .. }) = parse(words("exec -it web ls -it")) else {
             panic!("`exec` was not taken");
         };
         assert_eq!(exec.words, ["web", "ls", "-it"]);
-        let Ok(Cli { command: super::super::Command::Run(run), .. }) = parse(words("run -- -x")) else {
+        let Ok(Cli { command: Command::Run(run), .. }) = parse(words("run -- -x")) else {
             panic!("`--` was not taken");
         };
         assert_eq!(run.container.command, ["-x"]);
+    }
+
+    #[test]
+    fn help_of_a_command_is_what_the_command_says_of_itself() {
+        let print = |line: &str| match parse(words(line)) {
+            Err(Instead::Print(text)) => text,
+            other => panic!("`{line}` gave {other:?}"),
+        };
+        for command in ["", "run", "network", "network attach", "help"] {
+            assert_eq!(print(&format!("help {command}")), print(&format!("{command} --help")), "`{command}`");
+        }
+        assert_eq!(wrong("help bogus"), ("unknown command `bogus`".into(), "see `netloom --help`".into(), 2));
+        assert_eq!(wrong("help run ls"), ("unknown command `ls`".into(), "see `netloom run --help`".into(), 2));
     }
 
     #[test]

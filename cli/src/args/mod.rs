@@ -14,7 +14,7 @@ pub mod run;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Run containers on a network that lives in userspace
 #[derive(Debug, Parser)]
@@ -74,6 +74,15 @@ pub enum Command {
     Doctor(look::DoctorArgs),
     System(look::SystemArgs),
     Version(look::VersionArgs),
+    Help(HelpArgs),
     Completions(look::CompletionsArgs),
     Man(look::ManArgs),
+}
+
+/// Print the help of a command
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom help run\n  $ netloom help network attach")]
+pub struct HelpArgs {
+    #[arg(value_name = "COMMAND")]
+    pub words: Vec<String>,
 }

@@ -1,15 +1,19 @@
 //! `network` and all below it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
 
 use clap::{Args, Subcommand};
 use ipnet::{IpNet, Ipv4Net};
 use netloom_runtime::spec::Backend;
+use netloom_switch::Mac;
 
 use super::format::{FormatArgs, ListArgs};
 use crate::words::{
     container::{key_value, label},
-    network::{GatewayWord, backend, cidr, gateway, ipv4, ipv6, mtu, name, subnet},
+    network::{GatewayWord, backend, cidr, gateway, ifname, ipv4, ipv6, mac, mtu, name, pid, subnet},
 };
 
 /// Manage networks
@@ -30,6 +34,8 @@ pub enum NetworkCommand {
     Set(SetArgs),
     Connect(ConnectArgs),
     Disconnect(DisconnectArgs),
+    Attach(AttachArgs),
+    Detach(DetachArgs),
     Port(PortArgs),
 }
 
@@ -139,6 +145,65 @@ pub struct ConnectArgs {
 pub struct DisconnectArgs {
     pub network: String,
     pub container: String,
+}
+
+/// Put an interface of a network into a network namespace, whoever made it
+///
+/// It returns once the interface is up, and prints its address. The interface stays until it is detached, the process or the
+/// namespace's name is gone, or --exit-fd hangs up. `lo` is set up with it, and a default route is added where there is none.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "EXAMPLES:\n  $ netloom network attach bridge --pid 4711\n  $ netloom network attach blue --netns /run/netns/lab --ifname eth1 --ip 10.1.0.9"
+)]
+pub struct AttachArgs {
+    pub network: String,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The interface's name there
+    #[arg(long, value_name = "NAME", default_value = "eth0", value_parser = ifname)]
+    pub ifname: String,
+    /// Its address
+    #[arg(long, value_name = "ADDRESS", value_parser = ipv4)]
+    pub ip: Option<Ipv4Addr>,
+    /// Its IPv6 address
+    #[arg(long, value_name = "ADDRESS", value_parser = ipv6)]
+    pub ip6: Option<Ipv6Addr>,
+    /// No address: it is up, and the rest is done by others
+    #[arg(long, conflicts_with_all = ["ip", "ip6"])]
+    pub no_ip: bool,
+    /// Its MAC address
+    #[arg(long, value_name = "MAC", value_parser = mac)]
+    pub mac_address: Option<Mac>,
+    /// Write 1 to this descriptor once frames flow
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub ready_fd: Option<i32>,
+    /// Detach when the other end of this descriptor, a pipe or a socket, is closed
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    pub exit_fd: Option<i32>,
+}
+
+/// Take an interface of `network attach` away
+#[derive(Args, Debug)]
+#[command(after_help = "EXAMPLES:\n  $ netloom network detach bridge --pid 4711")]
+pub struct DetachArgs {
+    pub network: String,
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// The interface's name there
+    #[arg(long, value_name = "NAME", default_value = "eth0", value_parser = ifname)]
+    pub ifname: String,
+}
+
+/// Whose network namespace
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct TargetArgs {
+    /// That of a process
+    #[arg(long, value_name = "PID", value_parser = pid)]
+    pub pid: Option<i32>,
+    /// That of a namespace file, such as /run/netns/NAME
+    #[arg(long, value_name = "PATH")]
+    pub netns: Option<PathBuf>,
 }
 
 /// List and change the ports of a network

@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod lifecycle;
 pub mod logs;
 pub mod look;
+pub mod namespace;
 pub mod network;
 pub mod own;
 pub mod port;
@@ -113,7 +114,8 @@ fn rest(command: Command, context: &Context) -> Result<(), CliError> {
         Command::Version(args) => own::version(&args, context),
         Command::Completions(args) => own::completions(args.shell),
         Command::Man(args) => own::man(&args.directory),
-        Command::Run(_) | Command::Exec(_) | Command::Create(_) | Command::Start(_) | Command::Attach(_) => Ok(()),
+        // Done above, or while the words were taken apart.
+        Command::Run(_) | Command::Exec(_) | Command::Create(_) | Command::Start(_) | Command::Attach(_) | Command::Help(_) => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Context, each, look, network_path};
+use super::{Context, each, look, namespace, network_path};
 use crate::{
     api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, GatewayChoice, Network, Pruned, Settings},
     args::network::{CreateArgs, InspectArgs, LsArgs, NetworkCommand, PortCommand, PortSetArgs},
@@ -39,6 +39,8 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
             let body = DisconnectNetwork { container: args.container };
             client.post::<Option<()>>(&format!("{}/disconnect", network_path(&args.network)), &body).map(|_| ())
         }
+        NetworkCommand::Attach(args) => namespace::attach(args, context),
+        NetworkCommand::Detach(args) => namespace::detach(args, context),
         NetworkCommand::Port(args) => match args.command {
             PortCommand::Ls(args) => look::ports(&args, context),
             PortCommand::Set(args) => port_set(args, context),

@@ -97,7 +97,8 @@ fn check_networks(state: &State, spec: &NetworkSpec) -> Result<()> {
     }
 }
 
-fn check_request(state: &State, request: &NetworkRequest) -> Result<()> {
+/// Whether a network can give what is asked of it.
+pub(crate) fn check_request(state: &State, request: &NetworkRequest) -> Result<()> {
     let network = state.network(&request.network)?;
     // An address that its own container holds is no clash.
     let own = |owner: Option<&str>| owner.and_then(|owner| state.containers.get(owner)).is_some_and(|c| c.asks_for(request));
@@ -117,7 +118,7 @@ fn check_request(state: &State, request: &NetworkRequest) -> Result<()> {
 impl Container {
     fn asks_for(&self, request: &NetworkRequest) -> bool {
         let holds = |lease: &Attachment| {
-            let same = request.ip.is_none_or(|ip| lease.ip == ip);
+            let same = request.ip.is_none_or(|ip| lease.ip == Some(ip));
             let same6 = request.ip6.is_none_or(|ip6| lease.ipv6.is_some_and(|ipv6| ipv6.ip == ip6));
             lease.network == request.network && same && same6
         };

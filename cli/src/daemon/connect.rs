@@ -7,17 +7,18 @@ use std::{
 };
 
 use netloom_runtime::{
-    fabric::{ListenerConfig, PortConfig, PortOptions},
+    fabric::ListenerConfig,
     protocol::{Listener, Request},
-    spec::{Attachment, Ipv6Attachment, NetworkMode, NetworkRequest, Plan, Publication},
+    spec::{Attachment, NetworkMode, NetworkRequest, Plan, Publication},
 };
-use netloom_switch::{Mac, subnet};
+use netloom_switch::subnet;
 
 use super::{
     Daemon,
     container::{AttachedPort, Container, Listening},
     error::{Error, Result},
     state::State,
+    tenants::{Plug, Tenant, Wanted},
 };
 use crate::api::{ConnectNetwork, DisconnectNetwork};
 
@@ -36,7 +37,8 @@ impl Daemon {
         for (index, request) in requests.iter().enumerate() {
             let kept = before.iter().find(|lease| lease.network == request.network);
             let kept = kept.map_or_else(|| Kept::last(state, id, &request.network), Kept::by);
-            match self.lease(state, id, request, kept, format!("eth{index}"), index == 0) {
+            let wanted = Wanted { request, kept, ifname: format!("eth{index}"), default_route: index == 0 };
+            match self.lease(state, id, wanted) {
                 Ok(attachment) => leases.push(attachment),
                 Err(error) => {
                     leases.iter().chain(&before).for_each(|lease| self.release(state, id, lease));
@@ -49,99 +51,21 @@ impl Daemon {
         }
         let container = state.by_id_mut(id)?;
         container.leases.clone_from(&leases);
-        container.status.addresses.extend(leases.iter().map(|lease| (lease.network.clone(), lease.ip)));
+        container.status.addresses.extend(leases.iter().filter_map(|lease| Some((lease.network.clone(), lease.ip?))));
         container.status.addresses6.extend(leases.iter().filter_map(|lease| Some((lease.network.clone(), lease.ipv6?.ip))));
         let plan = plan(state, state.by_id(id)?, leases);
         tracing::info!(id, attachments = ?plan.attachments, join_pid = plan.join_pid, "a start is planned");
         Ok(plan)
     }
 
-    /// Leases an address on one network and makes the attachment of it.
-    fn lease(
-        &self,
-        state: &mut State,
-        id: &str,
-        request: &NetworkRequest,
-        kept: Kept,
-        ifname: String,
-        default_route: bool,
-    ) -> Result<Attachment> {
-        let names: Vec<_> = state.containers.values().map(|other| (other.record.id.clone(), other.record.name.clone())).collect();
-        let name_of = |id: &str| names.iter().find(|(other, _)| other == id).map_or_else(|| id.to_owned(), |(_, name)| name.clone());
-        let network = state.network_mut(&request.network)?;
-        let ip = network.lease(id, request.ip.or(kept.ip), name_of)?;
-        let ipv6 = match network.lease6(id, request.ip6.or(kept.ip6), name_of) {
-            Ok(ip6) => ip6.zip(network.record.ipv6),
-            Err(error) => {
-                network.release_of(id, |held| held == ip, |_| false);
-                return Err(error);
-            }
-        };
-        let ipv6 = ipv6.map(|(ip, of)| Ipv6Attachment { ip, prefix_len: of.subnet.prefix_len(), gateway: of.gateway });
-        let attachment = Attachment {
-            network: request.network.clone(),
-            ifname,
-            mac: request.mac.unwrap_or_else(|| Mac::from_ipv4(ip)),
-            ip,
-            prefix_len: network.record.subnet.prefix_len(),
-            gateway: network.record.gateway,
-            ipv6,
-            default_route: default_route && network.record.gateway.is_some(),
-            mtu: request.mtu.unwrap_or(network.record.mtu),
-            aliases: request.aliases.clone(),
-            backend: network.record.options.backend,
-        };
-        network.note(&attachment);
-        let kept = network.keep_leases(&self.paths.leases()).and_then(|()| check_mac(state, id, &attachment));
-        match kept {
-            Ok(()) => Ok(attachment),
-            Err(error) => {
-                self.release(state, id, &attachment);
-                Err(error)
-            }
-        }
-    }
-
-    /// Ends a lease and writes that down.
-    pub(crate) fn release(&self, state: &mut State, id: &str, attachment: &Attachment) {
-        let Ok(network) = state.network_mut(&attachment.network) else { return };
-        network.release(id, attachment);
-        if let Err(error) = network.keep_leases(&self.paths.leases()) {
-            tracing::error!(network = attachment.network, error = error.message, "leases are not on disk");
-        }
-    }
-
-    /// Puts one port on its switch. Its address is leased here if it is not yet: after a crash the supervisor knows better.
+    /// Puts one port of a container on its switch.
     pub(crate) fn attach_port(&self, state: &mut State, id: &str, attachment: Attachment, link: OwnedFd) -> Result<()> {
-        let name = state.by_id(id)?.record.name.clone();
         self.detach_ports(state, id, |network| network == attachment.network);
-        let network = state.network_mut(&attachment.network)?;
-        network.lease(id, Some(attachment.ip), |_| name.clone())?;
-        if let Some(ipv6) = attachment.ipv6 {
-            network.lease6(id, Some(ipv6.ip), |_| name.clone())?;
-        }
-        network.note(&attachment);
-        let (plane, host_loopback) = (network.plane, network.record.host_loopback);
         let container = state.by_id(id)?;
-        let mut asks = state.asks(container);
-        asks.push(plane);
         let request = container.record.spec.network.networks.iter().find(|request| request.network == attachment.network);
-        let options = PortOptions { isolated: request.is_some_and(|request| request.isolated) };
-        let config = PortConfig {
-            link,
-            backend: attachment.backend.unwrap_or_default(),
-            owner: id.to_owned(),
-            ip: Some(attachment.ip),
-            ip6: attachment.ipv6.map(|ipv6| ipv6.ip),
-            mac: attachment.mac,
-            mtu: attachment.mtu,
-            host_loopback: host_loopback || container.record.spec.network.host_loopback,
-            asks,
-            options,
-        };
-        let port = self.plane.attach(plane, config)?;
-        let attributes = [("container", name), ("ip_address", attachment.ip.to_string()), ("port_id", port.to_string())];
-        self.events.tell("network", "connect", id, &attachment.network, &attributes);
+        let (name, isolated) = (container.record.name.clone(), request.is_some_and(|request| request.isolated));
+        let (asks, host_loopback) = (state.asks(container), container.record.spec.network.host_loopback);
+        let port = self.plug(state, Plug { id, name: &name, attachment: &attachment, link, asks, host_loopback, isolated })?;
         let container = state.by_id_mut(id)?;
         if !container.leases.iter().any(|lease| lease.network == attachment.network) {
             container.leases.push(attachment.clone());
@@ -161,7 +85,9 @@ impl Daemon {
         };
         // A client of IPv6 meets the container's IPv6, where it has one; a container without stands behind the gateway, as a proxy.
         let ip6 = target.attachment.ipv6.filter(|_| listener.host_ip.is_ipv6()).map(|ipv6| IpAddr::V6(ipv6.ip));
-        let ip = ip6.unwrap_or(IpAddr::V4(target.attachment.ip));
+        let Some(ip) = ip6.or(target.attachment.ip.map(IpAddr::V4)) else {
+            return Err(Error::conflict(format!("container `{}` has no address that ports can be published for", container.name())));
+        };
         let (network, port) = (target.attachment.network.clone(), target.port);
         let plane = state.network(&network)?.plane;
         let config = ListenerConfig { socket, protocol: listener.protocol, to: (ip, listener.container_port).into() };
@@ -178,13 +104,8 @@ impl Daemon {
         // The listeners of a port go with it.
         container.listeners.retain(|listening| !which(&listening.network));
         let gone: Vec<AttachedPort> = gone;
-        for port in gone {
-            if let Ok(network) = state.network(&port.attachment.network)
-                && let Err(error) = self.plane.detach(network.plane, port.port)
-            {
-                tracing::error!(id, %error, "a port was not detached");
-            }
-            self.events.tell("network", "disconnect", id, &port.attachment.network, &[("container", name.clone())]);
+        for port in &gone {
+            self.unplug(state, Tenant { id, name: &name, lease: &port.attachment, port: Some(port.port) });
         }
     }
 
@@ -220,7 +141,8 @@ impl Daemon {
             let id = container.record.id.clone();
             let attachment = if container.runs() {
                 let (ifname, first) = (free_ifname(container), !container.leases.iter().any(|lease| lease.default_route));
-                let attachment = self.lease(state, &id, &wanted, Kept::default(), ifname, first)?;
+                let wanted = Wanted { request: &wanted, kept: Kept::default(), ifname, default_route: first };
+                let attachment = self.lease(state, &id, wanted)?;
                 state.by_id_mut(&id)?.leases.push(attachment.clone());
                 Some(attachment)
             } else {
@@ -307,22 +229,6 @@ pub(crate) const fn publishes(network: &super::network::NetworkRecord) -> bool {
     !network.internal && network.gateway.is_some()
 }
 
-/// Two ports with one MAC would take each other's frames.
-fn check_mac(state: &State, id: &str, wanted: &Attachment) -> Result<()> {
-    let network = state.network(&wanted.network)?;
-    if network.record.gateway.is_some() && network.record.config().mac == wanted.mac {
-        return Err(Error::conflict(format!("{} is the gateway's on network `{}`", wanted.mac, wanted.network)));
-    }
-    let clashes = |lease: &Attachment| lease.network == wanted.network && lease.mac == wanted.mac && lease.ip != wanted.ip;
-    match state.containers.values().find(|other| other.record.id != id && other.leases.iter().any(clashes)) {
-        None => Ok(()),
-        Some(other) => {
-            Err(Error::conflict(format!("{} is in use on network `{}`", wanted.mac, wanted.network))
-                .hint(format!("`{}` has it", other.name())))
-        }
-    }
-}
-
 /// Refuses networks that share addresses: a container could not tell which way an address is.
 pub(crate) fn check_overlap(state: &State, networks: &[String]) -> Result<()> {
     for (index, one) in networks.iter().enumerate() {
@@ -350,17 +256,17 @@ fn free_ifname(container: &Container) -> String {
     (0u32..).map(|index| format!("eth{index}")).find(|name| !taken(name)).unwrap_or_default()
 }
 
-/// Addresses that a container is to have again.
+/// Addresses that a tenant is to have again.
 #[derive(Clone, Copy, Debug, Default)]
-struct Kept {
-    ip: Option<Ipv4Addr>,
-    ip6: Option<Ipv6Addr>,
+pub(crate) struct Kept {
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
 }
 
 impl Kept {
     /// Those that it has.
     fn by(lease: &Attachment) -> Self {
-        Self { ip: Some(lease.ip), ip6: lease.ipv6.map(|ipv6| ipv6.ip) }
+        Self { ip: lease.ip, ip6: lease.ipv6.map(|ipv6| ipv6.ip) }
     }
 
     /// Those that it had when it last ran, if they are free.

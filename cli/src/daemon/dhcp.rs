@@ -32,11 +32,10 @@ use netloom_switch::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Daemon,
-    container::Container,
-    events,
+    Daemon, events,
     network::{LeaseNote, Leases},
     state::State,
+    tenants::Tenant,
 };
 
 const LEASED: Duration = Duration::from_secs(3600);
@@ -243,12 +242,13 @@ impl Daemon {
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(name) = state.networks.iter().find(|(_, network)| network.plane == plane).map(|(name, _)| name.clone()) else { return };
-        let Some(container) = behind(state, &name, port) else { return };
-        let Some(attachment) = container.port_on(&name).map(|port| &port.attachment) else { return };
-        let id = container.record.id.clone();
-        let reserved = (attachment.mac == ask.client).then_some(attachment.ip);
-        let hostname = reserved.map(|_| container.hostname().to_owned());
-        let search = container.record.spec.network.dns_search.clone();
+        let Some(tenant) = behind(state, &name, port) else { return };
+        let id = tenant.id.to_owned();
+        let reserved = tenant.lease.ip.filter(|_| tenant.lease.mac == ask.client);
+        // A namespace that is not ours has its own idea of both.
+        let container = state.containers.get(&id);
+        let hostname = container.filter(|_| reserved.is_some()).map(|container| container.hostname().to_owned());
+        let search = container.map(|container| container.record.spec.network.dns_search.clone()).unwrap_or_default();
         let client = Client { mac: ask.client, id: ask.client_id.as_deref(), container: &id, reserved };
         let Ok(network) = state.network_mut(&name) else { return };
         let before = network.leases.clone();
@@ -296,17 +296,17 @@ impl Daemon {
 
     /// Tells the switch which addresses are those of a container's port because of leases behind it.
     pub(crate) fn allow_leased(&self, state: &State, name: &str, id: &str) {
-        let (Ok(network), Ok(container)) = (state.network(name), state.by_id(id)) else { return };
-        let Some(port) = container.port_on(name).map(|port| port.port) else { return };
+        let Ok(network) = state.network(name) else { return };
+        let Some(port) = state.tenants_on(name).find(|tenant| tenant.id == id).and_then(|tenant| tenant.port) else { return };
         if let Err(error) = self.plane.set_leased(network.plane, port, network.leases.leased_behind(id)) {
             tracing::warn!(network = name, %error, "a port does not know its leases");
         }
     }
 }
 
-/// The container that has a port.
-fn behind<'a>(state: &'a State, network: &str, port: PortId) -> Option<&'a Container> {
-    state.containers.values().find(|container| container.port_on(network).is_some_and(|at| at.port == port))
+/// Who has a port.
+fn behind<'a>(state: &'a State, network: &'a str, port: PortId) -> Option<Tenant<'a>> {
+    state.tenants_on(network).find(|tenant| tenant.port == Some(port))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::{
     events::now,
     lookup::short,
     state::State,
-    supervisors::Wire,
+    supervisors::{Wire, refuse},
 };
 use crate::api;
 
@@ -93,7 +93,7 @@ impl Daemon {
     /// One message of the supervisor of container `id`.
     pub(crate) fn hear(&self, id: &str, wire: &Wire, message: ToDaemon, fds: Vec<OwnedFd>) {
         let answer = match message {
-            ToDaemon::Hello { .. } => Some(refuse(Error::invalid("hello is said once"))),
+            ToDaemon::Hello { .. } | ToDaemon::Hold { .. } => Some(refuse(Error::invalid("hello is said once"))),
             ToDaemon::Prepare => Some(self.prepare(id).map_or_else(refuse, |plan| ToSupervisor::Plan { plan })),
             ToDaemon::Attach { ports, listeners } => {
                 let attached = self.attach_to(&mut self.state(), id, ports, listeners, fds);
@@ -302,8 +302,4 @@ impl Daemon {
             tracing::error!(id, error = error.message, "the status of a container is not on disk");
         }
     }
-}
-
-fn refuse(error: Error) -> ToSupervisor {
-    ToSupervisor::Refused { failure: error.into_failure() }
 }

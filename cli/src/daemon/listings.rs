@@ -10,11 +10,11 @@ use netloom_switch::{Mac, PortId};
 
 use super::{
     Daemon,
-    container::Container,
     dhcp::Dynamic,
     error::{Error, Result},
     lookup::no_such,
     state::State,
+    tenants::Tenant,
 };
 use crate::api::{Drop, FdbEntry, Flow, Lease, Port};
 
@@ -163,13 +163,13 @@ pub(crate) struct Traffic {
     pub tx_frames: u64,
 }
 
-fn owners<'a>(state: &'a State, network: &str) -> BTreeMap<PortId, &'a Container> {
-    state.containers.values().filter_map(|container| Some((container.port_on(network)?.port, container))).collect()
+fn owners<'a>(state: &'a State, network: &'a str) -> BTreeMap<PortId, Tenant<'a>> {
+    state.tenants_on(network).filter_map(|tenant| Some((tenant.port?, tenant))).collect()
 }
 
-fn owner(owners: &BTreeMap<PortId, &Container>, port: PortId) -> String {
+fn owner(owners: &BTreeMap<PortId, Tenant<'_>>, port: PortId) -> String {
     match owners.get(&port) {
-        Some(container) => container.record.name.clone(),
+        Some(tenant) => tenant.name.to_owned(),
         None if port == PortId::GATEWAY => GATEWAY.to_owned(),
         None => String::new(),
     }
@@ -177,7 +177,7 @@ fn owner(owners: &BTreeMap<PortId, &Container>, port: PortId) -> String {
 
 fn port_row(state: &State, network: &str, report: PortReport) -> Port {
     let owners = owners(state, network);
-    let attachment = owners.get(&report.port).and_then(|container| container.port_on(network)).map(|port| &port.attachment);
+    let attachment = owners.get(&report.port).map(|tenant| tenant.lease);
     let drops = report.counts.drops.iter().map(|(reason, frames)| (reason.name().to_owned(), *frames)).collect();
     let is_gateway = report.port == PortId::GATEWAY;
     Port {

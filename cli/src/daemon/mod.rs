@@ -28,6 +28,7 @@ mod create;
 mod dhcp;
 mod error;
 mod events;
+mod holders;
 mod lifecycle;
 mod listings;
 mod log;
@@ -48,6 +49,7 @@ mod state;
 mod stats;
 mod store;
 mod supervisors;
+mod tenants;
 #[cfg(test)]
 mod testkit;
 #[cfg(test)]

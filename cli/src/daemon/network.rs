@@ -277,13 +277,14 @@ impl Network {
 
     /// Notes whose lease it is and since when; the MAC is told by `leases`.
     pub(crate) fn note(&mut self, attachment: &Attachment) {
+        let Some(ip) = attachment.ip else { return };
         let note = LeaseNote { mac: attachment.mac, since: events::now(), dynamic: None };
-        self.leases.notes.entry(attachment.ip).or_insert(note);
+        self.leases.notes.entry(ip).or_insert(note);
     }
 
     /// Ends the leases of an attachment that is `id`'s.
     pub(crate) fn release(&mut self, id: &str, attachment: &Attachment) {
-        self.release_of(id, |ip| ip == attachment.ip, |ip6| attachment.ipv6.is_some_and(|ipv6| ipv6.ip == ip6));
+        self.release_of(id, |ip| Some(ip) == attachment.ip, |ip6| attachment.ipv6.is_some_and(|ipv6| ipv6.ip == ip6));
     }
 
     /// Ends the leases of `id` that are meant; false if there was none.

@@ -17,6 +17,7 @@ use super::{
     network::{BRIDGE, Ipv6Record, Leases, MTU, MTU_RANGE, Network, NetworkRecord, Options, file_of, unknown_key},
     state::State,
     store,
+    tenants::Tenant,
 };
 use crate::api::{self, CreateNetwork, GatewayChoice, NetworkMember, Settings};
 
@@ -84,7 +85,7 @@ impl Daemon {
         let members: Vec<_> = members(&state, &name).collect();
         if !members.is_empty() {
             return Err(Error::conflict(format!("network `{name}` is in use by {}", members.join(", ")))
-                .hint("stop these containers, or take them off it: netloom network disconnect"));
+                .hint("stop these containers, or take them off it: netloom network disconnect, netloom network detach"));
         }
         let id = state.network(&name)?.record.id.clone();
         self.drop_network(&mut state, &name)?;
@@ -120,7 +121,7 @@ impl Daemon {
         Ok(view(&state, network))
     }
 
-    /// `network port set`: it holds for the container's place on the network, so it outlives its next starts and this daemon.
+    /// `network port set`: it holds for its tenant's place on the network, so it outlives its next starts and this daemon.
     pub(crate) fn set_port(&self, name: &str, port: u16, settings: &Settings) -> Result<()> {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -129,20 +130,21 @@ impl Daemon {
         if port == PortId::GATEWAY.0 {
             return Err(Error::invalid("port 0 is the gateway's and follows its network's settings").hint("netloom network set"));
         }
-        let holder = state.containers.values_mut().find(|container| container.port_on(&name).is_some_and(|at| at.port.0 == port));
         let missing = || Error::missing(format!("network `{name}` has no port {port}")).hint(format!("netloom network port ls {name}"));
-        let container = holder.ok_or_else(missing)?;
-        let request = container.record.spec.network.networks.iter_mut().find(|request| request.network == name).ok_or_else(missing)?;
+        let tenant = state.tenants_on(&name).find(|tenant| tenant.port == Some(PortId(port))).ok_or_else(missing)?;
+        let (id, tenant) = (tenant.id.to_owned(), tenant.name.to_owned());
+        let request = state.request_mut(&id, &name).ok_or_else(missing)?;
         let before = request.isolated;
         let options = port_options(PortOptions { isolated: before }, settings)?;
         request.isolated = options.isolated;
-        let kept = self.write_record(container).and_then(|()| Ok(self.plane.set_port(plane, PortId(port), options)?));
+        let kept = self.keep_request(state, &id).and_then(|()| Ok(self.plane.set_port(plane, PortId(port), options)?));
         if let Err(error) = kept {
-            let requests = container.record.spec.network.networks.iter_mut();
-            requests.filter(|request| request.network == name).for_each(|request| request.isolated = before);
+            if let Some(request) = state.request_mut(&id, &name) {
+                request.isolated = before;
+            }
             return Err(error);
         }
-        let mut attributes = vec![("container", container.record.name.clone()), ("port_id", port.to_string())];
+        let mut attributes = vec![("container", tenant), ("port_id", port.to_string())];
         attributes.extend(settings.iter().map(|(key, value)| (key.as_str(), value.clone())));
         self.events.tell("network", "set", &network_id, &name, &attributes);
         Ok(())
@@ -170,8 +172,7 @@ fn find<'a>(state: &'a State, word: &str) -> Result<&'a Network> {
 }
 
 fn members<'a>(state: &'a State, name: &'a str) -> impl Iterator<Item = &'a str> {
-    let holds = move |lease: &netloom_runtime::spec::Attachment| lease.network == name;
-    state.containers.values().filter(move |container| container.leases.iter().any(holds)).map(|container| container.name())
+    state.tenants_on(name).map(|tenant| tenant.name)
 }
 
 /// `instance` is what a prefix of IPv6 follows from, beside the network's name.
@@ -288,16 +289,15 @@ fn choose(state: &State, routes: &[IpNet]) -> Result<Ipv4Net> {
 /// As `network inspect` shows it.
 fn view(state: &State, network: &Network) -> api::Network {
     let record = &network.record;
-    let member = |container: &super::container::Container| {
-        let port = container.port_on(&record.name)?;
+    let member = |tenant: Tenant<'_>| {
         let member = NetworkMember {
-            name: container.record.name.clone(),
-            ip_address: port.attachment.ip,
-            ip6_address: port.attachment.ipv6.map(|ipv6| ipv6.ip),
-            mac_address: port.attachment.mac,
-            port_id: port.port.0,
+            name: tenant.name.to_owned(),
+            ip_address: tenant.lease.ip,
+            ip6_address: tenant.lease.ipv6.map(|ipv6| ipv6.ip),
+            mac_address: tenant.lease.mac,
+            port_id: tenant.port?.0,
         };
-        Some((container.record.id.clone(), member))
+        Some((tenant.id.to_owned(), member))
     };
     api::Network {
         name: record.name.clone(),
@@ -315,7 +315,7 @@ fn view(state: &State, network: &Network) -> api::Network {
         options: record.options.view(),
         labels: record.labels.clone(),
         created: record.created.clone(),
-        containers: state.containers.values().filter_map(member).collect(),
+        containers: state.tenants_on(&record.name).filter_map(member).collect(),
     }
 }
 

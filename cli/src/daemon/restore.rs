@@ -41,12 +41,14 @@ const COME_BACK: Duration = Duration::from_secs(3);
 impl Daemon {
     /// Reads everything that a predecessor left. Files that cannot be read are told to the log and left alone.
     pub(crate) fn restore(&self, routes: &[IpNet]) -> Result<()> {
-        for directory in [self.paths.containers(), self.paths.leases(), self.paths.networks(), self.paths.revenants()] {
+        for directory in [self.paths.containers(), self.paths.holders(), self.paths.leases(), self.paths.networks(), self.paths.revenants()]
+        {
             store::make_directory(&directory)?;
         }
         let mut guard = self.state();
         let state = &mut *guard;
         self.restore_containers(state)?;
+        self.expect_holders(state)?;
         self.restore_networks(state, routes)?;
         let lost: Vec<_> = state.containers.keys().filter(|id| !state.expected.contains(*id)).cloned().collect();
         lost.iter().for_each(|id| self.supervisor_lost(state, id));
@@ -76,6 +78,18 @@ impl Daemon {
                 Ok(Some(Revenant { record, wanted })) if !known.contains(&record.id) => self.rise(state, record, wanted)?,
                 Ok(_) => {}
                 Err(error) => tracing::error!(%error, "a container cannot be read"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Holders come back by themselves; of those that have ended nothing is needed.
+    fn expect_holders(&self, state: &mut State) -> Result<()> {
+        for id in store::list(&self.paths.holders())? {
+            if is_locked(&self.paths.holder(&id)) {
+                state.expected.insert(id);
+            } else {
+                store::remove_directory(&self.paths.holder(&id)).unwrap_or_else(|error| tracing::error!(%error, "left behind"));
             }
         }
         Ok(())
@@ -141,16 +155,16 @@ impl Daemon {
         if self.settled.send_replace(true) {
             return;
         }
+        let held: BTreeSet<(String, IpAddr)> =
+            state.tenants().flat_map(|tenant| tenant.lease.addresses().map(|(ip, _)| (tenant.lease.network.clone(), ip))).collect();
         for (name, network) in &mut state.networks {
-            let holders = state.containers.values().flat_map(|container| &container.leases).filter(|lease| lease.network == *name);
-            let held: BTreeSet<IpAddr> = holders.flat_map(|lease| lease.addresses().map(|(ip, _)| ip)).collect();
+            let held = |ip: IpAddr| held.contains(&(name.clone(), ip));
             // Those of DHCP clients end in their own time.
             let dynamic: BTreeSet<Ipv4Addr> =
                 network.leases.notes.iter().filter(|(_, note)| note.dynamic.is_some()).map(|(ip, _)| *ip).collect();
             let mut changed = false;
             for owner in network.leases.owners().iter().filter(|owner| !state.expected.contains(*owner)) {
-                changed |=
-                    network.release_of(owner, |ip| !held.contains(&ip.into()) && !dynamic.contains(&ip), |ip6| !held.contains(&ip6.into()));
+                changed |= network.release_of(owner, |ip| !held(ip.into()) && !dynamic.contains(&ip), |ip6| !held(ip6.into()));
             }
             if changed && let Err(error) = network.keep_leases(&self.paths.leases()) {
                 tracing::error!(network = name, error = error.message, "leases are not on disk");
@@ -206,12 +220,15 @@ impl Daemon {
     pub(crate) fn bury_the_silent(&self) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let gone: Vec<_> = state.expected.iter().filter(|id| !is_locked(&self.paths.container(id))).cloned().collect();
+        let lives = |id: &String| is_locked(&self.paths.container(id)) || is_locked(&self.paths.holder(id));
+        let gone: Vec<_> = state.expected.iter().filter(|id| !lives(id)).cloned().collect();
         for id in gone {
             state.expected.remove(&id);
             self.supervisor_lost(state, &id);
             // It may have held addresses that only the pool knows.
             self.release_all_of(state, &id);
+            // A container's files are its own matter; of a holder nothing is needed.
+            store::remove_directory(&self.paths.holder(&id)).unwrap_or_else(|error| tracing::error!(%error, "left behind"));
         }
         self.settle_if_all_are_back(state);
     }
@@ -227,7 +244,7 @@ impl Daemon {
     }
 }
 
-/// Whether a supervisor lives for the container with this directory.
+/// Whether a supervisor or a holder lives that has this directory.
 fn is_locked(directory: &Path) -> bool {
     let Ok(file) = File::open(directory.join("lock")) else { return false };
     Flock::lock(file, FlockArg::LockSharedNonblock).is_err()

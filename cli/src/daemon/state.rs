@@ -7,6 +7,7 @@ use netloom_runtime::fabric::NetworkId;
 use super::{
     container::Container,
     error::{Error, Result},
+    holders::Holder,
     lookup::{self, short},
     network::Network,
 };
@@ -18,9 +19,11 @@ pub(crate) struct State {
     pub containers: BTreeMap<String, Container>,
     /// By name.
     pub networks: BTreeMap<String, Network>,
+    /// Interfaces in namespaces that are not ours, by the ID of their holder.
+    pub holders: BTreeMap<String, Holder>,
     /// Containers that are removed but for their supervisor, which still has to end; by ID.
     pub leaving: BTreeMap<String, Container>,
-    /// Containers whose supervisor a predecessor left, and that has not come back yet.
+    /// Containers whose supervisor a predecessor left, and holders, that have not come back yet.
     pub expected: BTreeSet<String>,
 }
 
@@ -48,11 +51,6 @@ impl State {
         self.networks.get_mut(name).ok_or_else(|| Error::missing(format!("no such network: `{name}`")))
     }
 
-    /// What people call the owner of a lease.
-    pub(crate) fn name_of(&self, id: &str) -> String {
-        self.containers.get(id).map_or_else(|| short(id).to_owned(), |container| container.record.name.clone())
-    }
-
     /// All the networks that a container has ports on.
     pub(crate) fn asks(&self, container: &Container) -> Vec<NetworkId> {
         container.ports.iter().filter_map(|port| self.networks.get(&port.attachment.network)).map(|network| network.plane).collect()
@@ -61,6 +59,6 @@ impl State {
     /// Whether nothing runs, starts or ends. Supervisors of stopped containers may live: they find the next daemon by themselves.
     pub(crate) fn is_idle(&self) -> bool {
         let rests = |container: &Container| !container.is_active() && container.leases.is_empty() && !container.is_asked();
-        self.leaving.is_empty() && self.expected.is_empty() && self.containers.values().all(rests)
+        self.holders.is_empty() && self.leaving.is_empty() && self.expected.is_empty() && self.containers.values().all(rests)
     }
 }

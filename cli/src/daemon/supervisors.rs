@@ -70,6 +70,27 @@ impl Link {
     }
 }
 
+pub(crate) fn refuse(error: Error) -> ToSupervisor {
+    ToSupervisor::Refused { failure: error.into_failure() }
+}
+
+/// Waits for the answer to a request, at most `patience`.
+pub(crate) async fn answered(answer: oneshot::Receiver<Option<Failure>>, patience: Duration) -> Result<()> {
+    match timeout(patience, answer).await {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(failure))) => Err(failure.into()),
+        Ok(Err(_)) => Err(Error::failed("the supervisor ended before it answered")),
+        Err(_) => Err(Error::timed_out(format!("the supervisor did not answer within {} s", patience.as_secs()))
+            .hint("it may be stopped or hung; `netloom rm -f` ends it")),
+    }
+}
+
+/// Who is at the other end of a connection, by its ID.
+enum Peer {
+    Supervisor(String),
+    Holder(String),
+}
+
 /// Takes connections for as long as the daemon lives.
 pub(crate) async fn accept(daemon: &Arc<Daemon>, listener: &Listener) {
     loop {
@@ -86,49 +107,55 @@ pub(crate) async fn accept(daemon: &Arc<Daemon>, listener: &Listener) {
     }
 }
 
-/// One supervisor, from hello to its end.
+/// One supervisor or holder, from hello to its end.
 pub(crate) async fn serve(daemon: Arc<Daemon>, channel: Channel) {
     let wire = match Wire::new(channel) {
         Ok(wire) => wire,
         Err(error) => return tracing::warn!(error = error.message, "a supervisor is not served"),
     };
-    let id = match greet(&daemon, &wire).await {
-        Ok(Some(id)) => id,
+    let peer = match greet(&daemon, &wire).await {
+        Ok(Some(peer)) => peer,
         Ok(None) => return,
         Err(error) => {
             tracing::warn!(error = error.message, "a supervisor is refused");
-            wire.send(&ToSupervisor::Refused { failure: error.into_failure() }, &[]).ok();
+            wire.send(&refuse(error), &[]).ok();
             return;
         }
     };
     loop {
-        match wire.receive().await {
-            Ok(Some((message, fds))) => daemon.hear(&id, &wire, message, fds),
-            Ok(None) => break,
-            Err(error) => {
+        match (wire.receive().await, &peer) {
+            (Ok(Some((message, fds))), Peer::Supervisor(id)) => daemon.hear(id, &wire, message, fds),
+            (Ok(Some((message, fds))), Peer::Holder(id)) => daemon.hear_holder(id, &wire, message, fds),
+            (Ok(None), _) => break,
+            (Err(error), Peer::Supervisor(id) | Peer::Holder(id)) => {
                 tracing::error!(id, %error, "a supervisor's connection is given up");
                 break;
             }
         }
     }
-    daemon.supervisor_gone(&id, &wire);
-    daemon.run_again(&id).await;
+    match &peer {
+        Peer::Supervisor(id) => {
+            daemon.supervisor_gone(id, &wire);
+            daemon.run_again(id).await;
+        }
+        Peer::Holder(id) => daemon.holder_gone(id, &wire),
+    }
 }
 
 /// Hello and welcome. `None`: there was no hello.
-async fn greet(daemon: &Arc<Daemon>, wire: &Wire) -> Result<Option<String>> {
+async fn greet(daemon: &Arc<Daemon>, wire: &Wire) -> Result<Option<Peer>> {
     let first = timeout(HELLO_PATIENCE, wire.receive()).await.map_err(|_| Error::timed_out("no hello"))?;
     let Some((message, mut fds)) = first.map_err(|error| Error::invalid(error.to_string()))? else { return Ok(None) };
+    if let ToDaemon::Hold { version, holder, what, port } = message {
+        check_hello(version, usize::from(port.is_some()), &fds)?;
+        daemon.holder_hello(wire, &holder, what, port, fds)?;
+        daemon.welcome_holder(wire, &holder).await?;
+        return Ok(Some(Peer::Holder(holder)));
+    }
     let ToDaemon::Hello { version, container, state, userns, ports, listeners } = message else {
         return Err(Error::invalid("the first word was not hello"));
     };
-    if version > VERSION {
-        return Err(Error::invalid(format!("the supervisor speaks protocol {version}, the daemon {VERSION}"))
-            .hint("the daemon is older than the command; end it, and the next command starts the newer one"));
-    }
-    if fds.len() != usize::from(userns) + ports.len() + listeners.len() {
-        return Err(Error::invalid("hello came with the wrong number of descriptors"));
-    }
+    check_hello(version, usize::from(userns) + ports.len() + listeners.len(), &fds)?;
     let namespace = userns.then(|| fds.remove(0));
     daemon.take_user_namespace(namespace).await;
     daemon.hello(wire, Hello { container: container.clone(), state, ports, listeners, fds })?;
@@ -139,7 +166,18 @@ async fn greet(daemon: &Arc<Daemon>, wire: &Wire) -> Result<Option<String>> {
         daemon.supervisor_gone(&container, wire);
         return Err(error);
     }
-    Ok(Some(container))
+    Ok(Some(Peer::Supervisor(container)))
+}
+
+fn check_hello(version: u32, promised: usize, fds: &[OwnedFd]) -> Result<()> {
+    if version > VERSION {
+        return Err(Error::invalid(format!("the supervisor speaks protocol {version}, the daemon {VERSION}"))
+            .hint("the daemon is older than the command; end it, and the next command starts the newer one"));
+    }
+    if fds.len() != promised {
+        return Err(Error::invalid("hello came with the wrong number of descriptors"));
+    }
+    Ok(())
 }
 
 impl Daemon {
@@ -162,6 +200,13 @@ impl Daemon {
         namespace.as_ref().map(|namespace| namespace.try_clone().map_err(failed)).transpose()
     }
 
+    /// Answers a holder's hello once everybody is back: until then nobody can tell which addresses are free.
+    async fn welcome_holder(&self, wire: &Wire, id: &str) -> Result<()> {
+        // The sender lives as long as the daemon.
+        self.settled.subscribe().wait_for(|settled| *settled).await.ok();
+        wire.send(&ToSupervisor::Welcome { version: VERSION, userns: false }, &[]).inspect_err(|_| self.holder_gone(id, wire))
+    }
+
     /// Sends a request to the supervisor of container `id` and waits for its answer, at most `patience`.
     pub(crate) async fn request(&self, id: &str, what: Request, patience: Duration) -> Result<()> {
         let receiver = {
@@ -171,13 +216,7 @@ impl Daemon {
             let link = container.link.as_mut().ok_or_else(|| Error::conflict(format!("container `{name}` is not running")))?;
             link.request(what)?
         };
-        match timeout(patience, receiver).await {
-            Ok(Ok(None)) => Ok(()),
-            Ok(Ok(Some(failure))) => Err(failure.into()),
-            Ok(Err(_)) => Err(Error::failed("the supervisor ended before it answered")),
-            Err(_) => Err(Error::timed_out(format!("the supervisor did not answer within {} s", patience.as_secs()))
-                .hint("it may be stopped or hung; `netloom rm -f` ends it")),
-        }
+        answered(receiver, patience).await
     }
 }
 

@@ -43,8 +43,8 @@ async fn a_container_goes_from_created_to_running_to_exited_and_gives_its_addres
 
     let seen = daemon.inspect("web").unwrap();
     let network = &seen.networks["bridge"];
-    assert_eq!(network.ip_address, "172.17.0.2".parse::<std::net::Ipv4Addr>().unwrap());
-    assert_eq!(network.mac_address, Mac::from_ipv4(network.ip_address));
+    assert_eq!(network.ip_address, Some([172, 17, 0, 2].into()));
+    assert_eq!(network.mac_address, Mac::from_ipv4([172, 17, 0, 2].into()));
     assert_eq!((seen.pid, seen.exit_code), (Some(4242), None));
     assert_eq!(seen.read_only, ["/usr: fixed"]);
     assert_eq!(plan.nameservers, ["172.17.0.1".parse::<std::net::IpAddr>().unwrap()]);
@@ -104,7 +104,7 @@ async fn a_restart_keeps_the_address_and_is_counted() {
     until("it restarts", || state(&daemon, "web") == State::Restarting).await;
     assert!(daemon.ports(None).unwrap().is_empty());
     let plan = supervisor.start(Vec::new()).await;
-    assert_eq!(plan.attachments[0].ip.to_string(), "172.17.0.2");
+    assert_eq!(plan.attachments[0].ip, Some([172, 17, 0, 2].into()));
     until("it runs", || state(&daemon, "web") == State::Running).await;
     assert_eq!(daemon.inspect("web").unwrap().restart_count, 1);
     assert_eq!(daemon.leases(None).unwrap().len(), 1);

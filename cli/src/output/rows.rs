@@ -48,7 +48,7 @@ impl Row for Container {
             pid: Some(1),
             exit_code: Some(0),
             networks: any(ContainerNetwork {
-                ip_address: address(),
+                ip_address: Some(address()),
                 ip6_address: Some(std::net::Ipv6Addr::UNSPECIFIED),
                 prefix_len: 0,
                 prefix6_len: Some(0),
@@ -99,7 +99,7 @@ impl Row for Network {
             labels: any(text()),
             containers: any(NetworkMember {
                 name: text(),
-                ip_address: address(),
+                ip_address: Some(address()),
                 ip6_address: Some(std::net::Ipv6Addr::UNSPECIFIED),
                 mac_address: Mac::ZERO,
                 port_id: 0,

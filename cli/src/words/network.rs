@@ -49,8 +49,7 @@ impl FromStr for NetWord {
 /// `container:NAME|ID` and `container:pid:PID`, after the first colon.
 fn container(target: &str) -> Result<NetworkMode, WordError> {
     if let Some(pid) = target.strip_prefix("pid:") {
-        let pid = pid.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| not(pid, "a process ID"))?;
-        return Ok(NetworkMode::Pid { pid });
+        return self::pid(pid).map(|pid| NetworkMode::Pid { pid });
     }
     Ok(NetworkMode::Container { container: name(target)? })
 }
@@ -85,6 +84,17 @@ fn long_form(word: &str) -> Result<NetworkRequest, WordError> {
         "host" | "none" => Err(not(&request.network, "a network that takes addresses and aliases")),
         _ => Ok(request),
     }
+}
+
+pub fn pid(word: &str) -> Result<i32, WordError> {
+    word.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| not(word, "a process ID"))
+}
+
+/// The name of an interface as the kernel takes it (net/core/dev.c, dev_valid_name): 1 to 15 bytes. `%` would be filled in there.
+pub fn ifname(word: &str) -> Result<String, WordError> {
+    let taken = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':' | '%');
+    let good = (1..=15).contains(&word.len()) && !matches!(word, "." | "..") && word.chars().all(taken);
+    if good { Ok(word.to_owned()) } else { Err(not(word, "the name of an interface: 1 to 15 bytes, no space and none of / : %")) }
 }
 
 /// The name of a network, a container or an alias.
@@ -205,6 +215,14 @@ mod tests {
                 ("name=host,ip=10.0.0.1", "`host` is not a network that takes addresses and aliases"),
             ],
         );
+    }
+
+    #[test]
+    fn an_interface_is_named_as_the_kernel_takes_it() {
+        takes(ifname, &[("eth0", "eth0".to_owned()), ("a", "a".to_owned()), ("lab-r1.eth-1_x", "lab-r1.eth-1_x".to_owned())]);
+        for wrong in ["", ".", "..", "a/b", "a b", "a:1", "tap%d", "sixteen-bytes-ab", "a\n"] {
+            assert!(ifname(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub(crate) enum Report {
     Linked { attachment: Attachment },
     /// An interface was removed.
     Unlinked,
+    /// An interface was added to a namespace that is not ours. Descriptors: its own, the namespace.
+    Attached { port: Attachment },
     /// The command is about to be executed; the end of the connection says that it was. Descriptor: its pidfd.
     Executing,
     /// Nothing more will come of it.

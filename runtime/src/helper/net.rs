@@ -7,11 +7,13 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
+use nix::net::if_::if_nametoindex;
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
     packet_route::{
+        AddressFamily,
         address::AddressHeaderFlags,
-        route::{RouteMessage, RouteProtocol},
+        route::{RouteHeader, RouteMessage, RouteProtocol, RouteType},
     },
 };
 
@@ -37,7 +39,7 @@ pub(crate) fn configure(attachments: &[Attachment]) -> Result<Vec<Link>> {
     with_netlink(async |handle| {
         set_up(&handle, LinkUnspec::new_with_name(LOOPBACK), LOOPBACK).await?;
         for attachment in attachments {
-            add(&handle, attachment).await?;
+            add_with_routes(&handle, attachment).await?;
         }
         Ok(())
     })?;
@@ -47,8 +49,32 @@ pub(crate) fn configure(attachments: &[Attachment]) -> Result<Vec<Link>> {
 /// Makes one more interface.
 pub(crate) fn connect(attachment: &Attachment) -> Result<Link> {
     let link = open(attachment)?;
-    with_netlink(async |handle| add(&handle, attachment).await)?;
+    with_netlink(async |handle| add_with_routes(&handle, attachment).await)?;
     Ok(link)
+}
+
+/// As [`connect`], among links and routes that are not ours: `lo` is set up, for without it an address does not answer itself, and
+/// a default route is set only where there is none. Returns the attachment as it came to be.
+pub(crate) fn attach(attachment: &Attachment) -> Result<Link> {
+    check_free(&attachment.ifname).map_err(|fault| fault.with_hint("choose another name with --ifname"))?;
+    let (mut port, fd) = open(attachment)?;
+    with_netlink(async |handle| {
+        if port.addresses().next().is_some() {
+            static_addresses_only(&port);
+            set_up(&handle, LinkUnspec::new_with_name(LOOPBACK), LOOPBACK).await?;
+        }
+        let mut ways = Vec::new();
+        for gateway in port.gateways() {
+            if !has_default_route(&handle, gateway).await? {
+                ways.push(gateway);
+            }
+        }
+        add(&handle, &port).await?;
+        add_default_routes(&handle, &port.ifname, &ways).await?;
+        port.default_route = ways.iter().any(IpAddr::is_ipv4);
+        Ok(())
+    })?;
+    Ok((port, fd))
 }
 
 /// Removes an interface.
@@ -63,6 +89,7 @@ pub(crate) fn remove(ifname: &str) -> Result<()> {
 /// Makes an interface by the backend that was asked for; if none was, a TAP where they can be had, else a veth pair.
 fn open(attachment: &Attachment) -> Result<Link> {
     let name = &attachment.ifname;
+    check_free(name)?;
     let (backend, fd) = match attachment.backend.map_or_else(of_environment, |backend| Ok(Some(backend)))? {
         Some(Backend::Tap) => (Backend::Tap, open_tap(name).map_err(device_fault)?),
         Some(Backend::Veth) => (Backend::Veth, veth::open(name)?),
@@ -102,6 +129,18 @@ fn device_fault(error: tap::TapError) -> Fault {
     }
 }
 
+/// The kernel would attach to a lasting TAP of that name, and says little of any other interface.
+fn check_free(ifname: &str) -> Result<()> {
+    match exists(ifname) {
+        true => Err(Fault::Refused { message: format!("there is an interface `{ifname}` already"), hint: None }),
+        false => Ok(()),
+    }
+}
+
+pub(crate) fn exists(ifname: &str) -> bool {
+    if_nametoindex(ifname).is_ok()
+}
+
 /// Addresses come from the IPAM alone, which gives none twice: they are not asked for on the network before they are used. Where
 /// there is no IPv6 there is nothing to turn off.
 fn no_autoconfiguration() {
@@ -110,6 +149,15 @@ fn no_autoconfiguration() {
     }
 }
 
+/// The same for one interface, where the namespace's own settings are not ours to change.
+fn static_addresses_only(attachment: &Attachment) {
+    let also = attachment.ipv6.map(|_| "disable_ipv6");
+    for setting in ["accept_ra", "autoconf"].into_iter().chain(also) {
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{}/{setting}", attachment.ifname), "0");
+    }
+}
+
+/// The interface with its addresses, up.
 async fn add(handle: &Handle, attachment: &Attachment) -> Result<()> {
     let Attachment { ifname, mac, mtu, .. } = attachment;
     let link = LinkUnspec::new_with_name(ifname).address(mac.0.to_vec()).mtu(u32::from(*mtu)).txqueuelen(QUEUE_LEN);
@@ -123,8 +171,18 @@ async fn add(handle: &Handle, attachment: &Attachment) -> Result<()> {
         let added = request.execute().await;
         added.map_err(|error| netlink::refused(format!("give {ifname} the address {ip}/{prefix_len}"), error))?;
     }
-    for gateway in attachment.gateways() {
-        let added = handle.route().add(default_route(gateway, index)).execute().await;
+    Ok(())
+}
+
+async fn add_with_routes(handle: &Handle, attachment: &Attachment) -> Result<()> {
+    add(handle, attachment).await?;
+    add_default_routes(handle, &attachment.ifname, &attachment.gateways().collect::<Vec<_>>()).await
+}
+
+async fn add_default_routes(handle: &Handle, ifname: &str, gateways: &[IpAddr]) -> Result<()> {
+    let index = index_of(handle, ifname).await?;
+    for gateway in gateways {
+        let added = handle.route().add(default_route(*gateway, index)).execute().await;
         added.map_err(|error| netlink::refused(format!("set the default route to {gateway}"), error))?;
     }
     Ok(())
@@ -136,6 +194,23 @@ fn default_route(gateway: IpAddr, index: u32) -> RouteMessage {
         IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).protocol(protocol).build(),
         IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index).protocol(protocol).build(),
     }
+}
+
+/// Whether the main table has a way to everywhere, of `gateway`'s family.
+async fn has_default_route(handle: &Handle, gateway: IpAddr) -> Result<bool> {
+    let (family, all) = match gateway {
+        IpAddr::V4(_) => (AddressFamily::Inet, RouteMessageBuilder::<Ipv4Addr>::new().build()),
+        IpAddr::V6(_) => (AddressFamily::Inet6, RouteMessageBuilder::<Ipv6Addr>::new().build()),
+    };
+    let mut routes = handle.route().get(all).execute();
+    while let Some(route) = routes.try_next().await.map_err(|error| netlink::refused("read the routes".to_owned(), error))? {
+        let header = &route.header;
+        let to_all = header.address_family == family && header.destination_prefix_length == 0;
+        if to_all && header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn set_up(handle: &Handle, link: LinkMessageBuilder<LinkUnspec>, name: &str) -> Result<()> {

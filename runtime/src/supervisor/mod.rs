@@ -15,10 +15,10 @@
 
 mod container;
 mod daemon;
-mod link;
+pub(crate) mod link;
 mod listen;
 mod log;
-mod poll;
+pub(crate) mod poll;
 mod process;
 mod restart;
 mod session;
@@ -204,6 +204,8 @@ impl Supervisor {
                     Token::Output(number) => self.stream_ready(number, crate::protocol::FrameKind::Stdout, ready.write),
                     Token::Error(number) => self.stream_ready(number, crate::protocol::FrameKind::Stderr, false),
                     Token::Input(number) => self.stream_ready(number, crate::protocol::FrameKind::Stdin, true),
+                    // A holder's.
+                    Token::Starter | Token::Target | Token::Exit => {}
                 }
             }
             self.time_passed();

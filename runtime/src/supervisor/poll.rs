@@ -23,6 +23,12 @@ pub(crate) enum Token {
     Error(u32),
     /// Standard input of streams N can take more.
     Input(u32),
+    /// The command that waits for a holder.
+    Starter,
+    /// Whose end is that of a holder: the target's process, or names on the way to its namespace.
+    Target,
+    /// The descriptor of `--exit-fd`.
+    Exit,
 }
 
 impl Token {
@@ -37,6 +43,9 @@ impl Token {
             Self::Output(number) => (6, number),
             Self::Error(number) => (7, number),
             Self::Input(number) => (8, number),
+            Self::Starter => (9, 0),
+            Self::Target => (10, 0),
+            Self::Exit => (11, 0),
         };
         kind << 32 | u64::from(number)
     }
@@ -53,6 +62,9 @@ impl Token {
             6 => Self::Output(number),
             7 => Self::Error(number),
             8 => Self::Input(number),
+            9 => Self::Starter,
+            10 => Self::Target,
+            11 => Self::Exit,
             _ => return None,
         })
     }
@@ -102,6 +114,13 @@ impl Poll {
         }
     }
 
+    /// Waits for nothing but the end of what is at the other side of a descriptor, or an error.
+    ///
+    /// Errors: EPERM for what has no other side, such as a file.
+    pub(crate) fn watch_end(&self, fd: impl AsFd, token: Token) -> nix::Result<()> {
+        self.0.add(fd, EpollEvent::new(EpollFlags::empty(), token.to_bits()))
+    }
+
     pub(crate) fn wait(&self, timeout: Option<Duration>) -> Vec<Ready> {
         let mut events = [EpollEvent::empty(); 32];
         let timeout = timeout.map_or(EpollTimeout::NONE, |timeout| {
@@ -125,7 +144,8 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_kernel() {
-        for token in [Token::Daemon, Token::Session(7), Token::Input(u32::MAX), Token::Error(0)] {
+        for token in [Token::Daemon, Token::Session(7), Token::Input(u32::MAX), Token::Error(0), Token::Exit, Token::Target, Token::Starter]
+        {
             assert_eq!(Token::from_bits(token.to_bits()), Some(token));
         }
         assert_eq!(Token::from_bits(u64::MAX), None);

@@ -109,6 +109,8 @@ impl Supervisor {
             }
             // What follows is that the helper ends.
             Report::Unlinked => {}
+            // A holder's.
+            Report::Attached { .. } => {}
             Report::Linked { attachment } => {
                 task.told = true;
                 if let (Purpose::Connect { request }, Some(fd)) = (&task.purpose, fds.into_iter().next()) {

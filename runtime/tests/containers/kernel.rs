@@ -73,7 +73,7 @@ fn attachment(number: u8, last: u8) -> Attachment {
         network: format!("net{number}"),
         ifname: format!("eth{number}"),
         mac: Mac::from_ipv4(ip),
-        ip,
+        ip: Some(ip),
         prefix_len: 24,
         gateway: Some(Ipv4Addr::new(172, 30, number, 1)),
         ipv6: None,

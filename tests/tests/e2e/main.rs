@@ -5,6 +5,7 @@
 #[macro_use]
 extern crate netloom_tests;
 
+mod attach;
 mod bad_input;
 mod bad_machine;
 mod commands;

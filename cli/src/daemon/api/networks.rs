@@ -11,7 +11,7 @@ use netloom_runtime::host;
 
 use super::{super::error::Result, Done, Input, Shared};
 use crate::{
-    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, FdbChange, Network, Pruned, Settings},
+    api::{ConnectNetwork, CreateNetwork, DetachNamespace, DisconnectNetwork, FdbChange, Network, Pruned, Settings},
     daemon::Daemon,
 };
 
@@ -22,6 +22,7 @@ pub(super) fn routes() -> Router<Arc<Daemon>> {
         .route("/v1/networks/{name}", get(inspect).patch(set).delete(remove))
         .route("/v1/networks/{name}/connect", post(connect))
         .route("/v1/networks/{name}/disconnect", post(disconnect))
+        .route("/v1/networks/{name}/detach", post(detach))
         .route("/v1/networks/{name}/ports/{port}", patch(set_port))
         .route("/v1/networks/{name}/fdb", post(fdb_add).delete(fdb_del))
 }
@@ -63,6 +64,10 @@ async fn connect(State(daemon): Shared, Path(name): Path<String>, Input(request)
 
 async fn disconnect(State(daemon): Shared, Path(name): Path<String>, Input(request): Input<DisconnectNetwork>) -> Result<Done> {
     daemon.disconnect(&name, request).await.map(|()| Done)
+}
+
+async fn detach(State(daemon): Shared, Path(name): Path<String>, Input(request): Input<DetachNamespace>) -> Result<Done> {
+    daemon.detach_namespace(&name, request).await.map(|()| Done)
 }
 
 async fn set_port(State(daemon): Shared, Path((name, port)): Path<(String, u16)>, Input(settings): Input<Settings>) -> Result<Done> {
