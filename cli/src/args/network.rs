@@ -224,11 +224,11 @@ pub enum PortCommand {
 
 /// Change settings of one port
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom network port set blue 3 isolated=on")]
+#[command(after_help = "EXAMPLES:\n  $ netloom network port set blue 3 isolated=on\n  $ netloom network port set blue web isolated=on")]
 pub struct PortSetArgs {
     pub network: String,
-    /// The port's number, as `netloom ports` shows it
-    pub port: u16,
+    /// The port's number, as `netloom ports` shows it, or the container behind it
+    pub port: String,
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]
     pub settings: Vec<(String, String)>,
 }

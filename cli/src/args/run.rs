@@ -11,10 +11,10 @@ use netloom_switch::Mac;
 
 use crate::words::{
     container::{EnvWord, SecurityOpt, add_host, capability, env, hostname, key_value, label, restart, security_opt},
-    mount::{absolute, device, volume},
+    mount::{absolute, device, mount_target, volume},
     network::{NetWord, ip, ipv4, ipv6, mac, mtu, name},
     publish::PublishSpec,
-    quantity::{PidsLimit, bytes, pids, ulimit},
+    quantity::{PidsLimit, memory, pids, ulimit},
 };
 
 /// Run a command in a new container
@@ -130,7 +130,7 @@ pub struct FileOptions {
     #[arg(long)]
     pub read_only: bool,
     /// An empty directory in memory (repeat)
-    #[arg(long, value_name = "DST", value_parser = absolute)]
+    #[arg(long, value_name = "DST", value_parser = mount_target)]
     pub tmpfs: Vec<PathBuf>,
     /// A device node of this machine, such as /dev/fuse (repeat)
     #[arg(long = "device", value_name = "NODE", value_parser = device)]
@@ -165,7 +165,7 @@ pub struct ProcessOptions {
     #[arg(long, value_name = "N", value_parser = pids, allow_negative_numbers = true)]
     pub pids_limit: Option<PidsLimit>,
     /// The most memory it may use: 64m, 1.5g
-    #[arg(short, long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(short, long, value_name = "BYTES", value_parser = memory)]
     pub memory: Option<u64>,
 }
 

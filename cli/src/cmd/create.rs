@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
@@ -63,7 +63,11 @@ pub fn forget(id: &str, context: &Context) {
 
 fn open_cidfile(path: &Path) -> Result<File, CliError> {
     File::options().write(true).create_new(true).open(path).map_err(|error| {
-        let hint = "another container may have it: remove the file or name another";
+        let hint = match error.kind() {
+            ErrorKind::AlreadyExists => "another container may have it: remove the file or name another",
+            ErrorKind::NotFound => "make its directory first, or name another file",
+            _ => "name a file that can be made here",
+        };
         CliError::io(format!("cannot make the ID file `{}`", path.display()), &error).with_hint(hint)
     })
 }

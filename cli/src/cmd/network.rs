@@ -100,8 +100,22 @@ fn inspect(args: &InspectArgs, context: &Context) -> Result<(), CliError> {
 }
 
 fn port_set(args: PortSetArgs, context: &Context) -> Result<(), CliError> {
-    let path = format!("{}/ports/{}", network_path(&args.network), args.port);
+    let port = match args.port.parse::<u16>() {
+        Ok(port) => port,
+        Err(_) => port_of(&args.network, &args.port, context)?,
+    };
+    let path = format!("{}/ports/{port}", network_path(&args.network));
     context.client.patch::<serde::de::IgnoredAny>(&path, &settings(args.settings)?).map(|_| ())
+}
+
+/// The port that a container has on a network.
+fn port_of(network: &str, container: &str, context: &Context) -> Result<u16, CliError> {
+    let network: Network = context.client.get(&network_path(network))?;
+    let container = context.container(container)?;
+    network.containers.get(&container.id).map(|member| member.port_id).ok_or_else(|| {
+        CliError::failed(format!("container `{}` has no port on network `{}`", container.name, network.name))
+            .with_hint("it has one while it runs on that network: see `netloom network port ls`")
+    })
 }
 
 enum Either<A, B> {

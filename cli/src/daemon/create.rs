@@ -42,8 +42,8 @@ impl Daemon {
         }
         self.check_spec(&state, &spec, None)?;
         let name = match name {
-            Some(name) => check_free_name(&state, &name).map(|()| name)?,
-            None => names::make_up(|| random().unwrap_or_default(), |name| check_free_name(&state, name).is_err()),
+            Some(name) => check_free_name(&state, &name, None).map(|()| name)?,
+            None => names::make_up(|| random().unwrap_or_default(), |name| check_free_name(&state, name, None).is_err()),
         };
         let id = new_id()?;
         let record = Record { version: RECORD_VERSION, id: id.clone(), name: name.clone(), spec, created: now() };
@@ -63,7 +63,7 @@ impl Daemon {
     pub(crate) fn rename(&self, word: &str, name: String) -> Result<()> {
         let mut state = self.state();
         let id = state.find(word)?.record.id.clone();
-        check_free_name(&state, &name)?;
+        check_free_name(&state, &name, Some(&id))?;
         let container = state.by_id_mut(&id)?;
         let old = std::mem::replace(&mut container.record.name, name.clone());
         if let Err(error) = self.write_record(container) {
@@ -116,10 +116,27 @@ impl Daemon {
     }
 }
 
-fn check_free_name(state: &State, name: &str) -> Result<()> {
+/// Names that mean the machine itself to whoever looks them up in a container.
+const RESERVED: [&str; 3] = ["localhost", "host.netloom.internal", "host.docker.internal"];
+
+/// DNS knows no case (RFC 4343), so no two names may differ in that alone. `own` is the container to be renamed.
+fn check_free_name(state: &State, name: &str, own: Option<&str>) -> Result<()> {
     check_name("container", name)?;
-    match state.containers.values().find(|container| container.name() == name) {
+    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        return Err(Error::conflict(format!("the container name `{name}` is reserved"))
+            .hint("in a container it means the container itself or this machine: choose another name"));
+    }
+    let is_holder = |container: &&Container| {
+        let same = container.name() == name;
+        same || (container.name().eq_ignore_ascii_case(name) && own != Some(container.id()))
+    };
+    match state.containers.values().find(is_holder) {
         None => Ok(()),
+        Some(holder) if holder.name() != name => {
+            let (taken, id) = (holder.name(), short(holder.id()));
+            Err(Error::conflict(format!("the name `{name}` differs only in case from `{taken}`, container {id}"))
+                .hint("names are the same in DNS whatever their case: choose another"))
+        }
         Some(holder) => Err(Error::conflict(format!("the name `{name}` is in use by container {}", short(holder.id())))
             .hint(format!("choose another name, or remove that one: netloom rm {name}"))),
     }

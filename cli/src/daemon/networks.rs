@@ -248,15 +248,15 @@ fn new_ipv6(state: &State, request: &CreateNetwork, instance: &str) -> Result<Op
 
 fn check_subnet6(subnet: Ipv6Net) -> Result<Ipv6Net> {
     let network = subnet.network();
-    let cannot = network.is_multicast()
-        || network.is_unspecified()
-        || network.is_loopback()
-        || network.is_unicast_link_local()
-        || network.to_ipv4_mapped().is_some()
-        || !(16..=126).contains(&subnet.prefix_len());
-    if cannot {
-        return Err(Error::invalid(format!("{subnet} cannot be the subnet of a network")).hint("for example fd00:20::/64"));
-    }
+    let reasons = [
+        (subnet.prefix_len() < 16, "its prefix must have 16 bits or more"),
+        (subnet.prefix_len() > 126, "it has too few addresses: a prefix has 126 bits or less"),
+        (network.is_multicast(), "its addresses are those of groups (ff00::/8)"),
+        (network.is_loopback() || network.is_unspecified(), "::/127 is every machine's own"),
+        (network.is_unicast_link_local(), "fe80::/10 is on every link already"),
+        (network.to_ipv4_mapped().is_some(), "its addresses stand for those of IPv4"),
+    ];
+    refuse_subnet(subnet, &reasons, "for example fd00:20::/64")?;
     if subnet != subnet.trunc() {
         return Err(Error::invalid(format!("{subnet} has bits beyond its prefix")).hint(format!("is it {}?", subnet.trunc())));
     }
@@ -265,18 +265,27 @@ fn check_subnet6(subnet: Ipv6Net) -> Result<Ipv6Net> {
 
 fn check_subnet(subnet: Ipv4Net) -> Result<Ipv4Net> {
     let network = subnet.network();
-    if network.is_loopback()
-        || network.is_multicast()
-        || network.is_broadcast()
-        || network.is_unspecified()
-        || !(4..=30).contains(&subnet.prefix_len())
-    {
-        return Err(Error::invalid(format!("{subnet} cannot be the subnet of a network")).hint("for example 10.20.0.0/24"));
-    }
+    let reasons = [
+        (network.is_multicast(), "its addresses are those of groups (224.0.0.0/4)"),
+        (subnet.prefix_len() < 4, "its prefix must have 4 bits or more"),
+        (subnet.prefix_len() > 30, "it has too few addresses: a prefix has 30 bits or less"),
+        (network.is_loopback(), "127.0.0.0/8 is every machine's own loopback"),
+        (network.is_broadcast(), "its address is that of everyone"),
+        (network.is_unspecified(), "0.0.0.0 is no machine's address"),
+    ];
+    refuse_subnet(subnet, &reasons, "for example 10.20.0.0/24")?;
     if subnet != subnet.trunc() {
         return Err(Error::invalid(format!("{subnet} has bits beyond its prefix")).hint(format!("is it {}?", subnet.trunc())));
     }
     Ok(subnet)
+}
+
+/// Refuses a subnet for the first reason that holds.
+fn refuse_subnet(subnet: impl std::fmt::Display, reasons: &[(bool, &str)], example: &str) -> Result<()> {
+    match reasons.iter().find(|(holds, _)| *holds) {
+        Some((_, why)) => Err(Error::invalid(format!("{subnet} cannot be the subnet of a network: {why}")).hint(example)),
+        None => Ok(()),
+    }
 }
 
 fn choose(state: &State, routes: &[IpNet]) -> Result<Ipv4Net> {

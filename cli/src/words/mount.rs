@@ -1,6 +1,6 @@
 //! Files: volumes, tmpfs mounts, devices, paths in and out of containers.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use netloom_runtime::spec::Volume;
 
@@ -22,12 +22,35 @@ pub fn volume(word: &str) -> Result<Volume, WordError> {
     if !source.contains('/') {
         return Err(not(source, "a path with a `/`: volumes are directories or files of the host, not names"));
     }
-    Ok(Volume { source: PathBuf::from(source), target: absolute(target)?, read_only })
+    Ok(Volume { source: PathBuf::from(source), target: mount_target(target)?, read_only })
 }
 
 /// A path inside the container.
 pub fn absolute(word: &str) -> Result<PathBuf, WordError> {
     if word.starts_with('/') { Ok(PathBuf::from(word)) } else { Err(not(word, "an absolute path in the container")) }
+}
+
+/// Where a volume or a tmpfs goes: anywhere but over the container's own root, /proc, /sys and /dev.
+pub fn mount_target(word: &str) -> Result<PathBuf, WordError> {
+    let target = absolute(word)?;
+    let place = plain(&target);
+    let kept = ["/", "/proc", "/sys", "/dev"].into_iter().any(|kept| place == Path::new(kept)) || place.starts_with("/proc");
+    if kept { Err(not(word, "a place for a mount: /, /proc, /sys and /dev are made for each container")) } else { Ok(target) }
+}
+
+/// An absolute path without `.`, `..` and doubled slashes, as it stands: links are the container's.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => plain.push(name),
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    plain
 }
 
 /// `--device`: one of the host's device nodes, under its own name.
@@ -89,6 +112,18 @@ mod tests {
                 ("/srv:/data:ro:x", "`x` is not part of SRC:DST[:ro]"),
             ],
         );
+    }
+
+    #[test]
+    fn what_every_container_has_of_its_own_is_not_mounted_over() {
+        for wrong in ["/", "//", "/.", "/srv/..", "/proc", "/proc/", "/proc/sys/kernel", "/sys", "/sys/.", "/dev", "/x/../dev"] {
+            let refused = not(wrong, "a place for a mount: /, /proc, /sys and /dev are made for each container");
+            assert_eq!(mount_target(wrong), Err(refused.clone()));
+            assert_eq!(volume(&format!("/srv:{wrong}")), Err(refused));
+        }
+        for fine in ["/data", "/dev/shm", "/sys/fs/bpf", "/process", "/srv/proc"] {
+            assert_eq!(mount_target(fine), Ok(PathBuf::from(fine)));
+        }
     }
 
     #[test]

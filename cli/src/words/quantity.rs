@@ -4,8 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use super::{WordError, not};
 
+/// The least that `--memory` takes, as in docker: a process cannot even start in much less.
+const MEMORY_LEAST: u64 = 6 << 20;
+
+/// `--memory`
+pub fn memory(word: &str) -> Result<u64, WordError> {
+    let bytes = bytes(word)?;
+    if bytes < MEMORY_LEAST { Err(not(word, "enough memory for a container: 6m is the least")) } else { Ok(bytes) }
+}
+
 /// Bytes as docker takes them: `512`, `64k`, `1.5g`, `10MiB`; a unit is a power of 1024.
-pub fn bytes(word: &str) -> Result<u64, WordError> {
+fn bytes(word: &str) -> Result<u64, WordError> {
     let wrong = || not(word, "an amount of memory such as 64m or 1.5g");
     let lower = word.to_ascii_lowercase();
     let digits = lower.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(lower.len());
@@ -148,6 +157,19 @@ mod tests {
         for wrong in ["", "0", "m", "-1m", "64x", "1..5g", "1.5.g", "64 m", ".5g", "99999999999t"] {
             assert_eq!(bytes(wrong), Err(not(wrong, "an amount of memory such as 64m or 1.5g")), "for `{wrong}`");
         }
+    }
+
+    #[test]
+    fn memory_that_nothing_can_start_in_is_refused() {
+        takes(memory, &[("6m", 6 << 20), ("6291456", 6 << 20), ("64m", 64 << 20)]);
+        refuses(
+            memory,
+            &[
+                ("1", "`1` is not enough memory for a container: 6m is the least"),
+                ("6291455", "`6291455` is not enough memory for a container: 6m is the least"),
+                ("lots", "`lots` is not an amount of memory such as 64m or 1.5g"),
+            ],
+        );
     }
 
     #[test]

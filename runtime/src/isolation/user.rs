@@ -19,7 +19,7 @@ pub(crate) struct Identity {
 pub(crate) fn look_up(user: Option<&str>, passwd: &str, group: &str) -> Result<Identity> {
     let user = user.filter(|user| !user.is_empty()).unwrap_or("0");
     let (user, wanted_group) = user.split_once(':').map_or((user, None), |(user, group)| (user, Some(group)));
-    let by_id = user.parse::<u32>().ok();
+    let by_id = number("user", user)?;
     let accounts: Vec<_> = passwd.lines().filter_map(Account::parse).collect();
     let account = accounts.iter().find(|account| account.name == user || by_id == Some(account.uid));
     let uid = match (account, by_id) {
@@ -30,7 +30,7 @@ pub(crate) fn look_up(user: Option<&str>, passwd: &str, group: &str) -> Result<I
     let groups: Vec<_> = group.lines().filter_map(Group::parse).collect();
     let home = account.map(|account| account.home).filter(|home| !home.is_empty()).unwrap_or("/").into();
     if let Some(wanted) = wanted_group {
-        let by_id = wanted.parse::<u32>().ok();
+        let by_id = number("group", wanted)?;
         let named = groups.iter().find(|group| group.name == wanted).map(|group| group.gid).or(by_id);
         let gid = named.ok_or_else(|| unknown("group", wanted, "/etc/group"))?;
         return Ok(Identity { uid, gid, groups: vec![gid], home });
@@ -40,6 +40,20 @@ pub(crate) fn look_up(user: Option<&str>, passwd: &str, group: &str) -> Result<I
     let mut all = vec![gid];
     all.extend(groups.iter().filter(member).map(|group| group.gid).filter(|other| *other != gid));
     Ok(Identity { uid, gid, groups: all, home })
+}
+
+/// The ID that a word of digits is; none for a name. The highest means "as it is" to the kernel (setresuid(2)).
+fn number(what: &str, word: &str) -> Result<Option<u32>> {
+    if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(None);
+    }
+    match word.parse().ok().filter(|id| *id != u32::MAX) {
+        Some(id) => Ok(Some(id)),
+        None => {
+            let range = format!("a {what} is a name or a number from 0 to {}", u32::MAX - 1);
+            Err(Fault::refused(format!("the {what} `{word}` is out of range"), range))
+        }
+    }
 }
 
 fn unknown(what: &str, name: &str, file: &str) -> Fault {
@@ -85,7 +99,7 @@ impl Identity {
     /// Becomes this user. Groups stay as they are where the user namespace has only one.
     pub(crate) fn assume(&self) -> Result<()> {
         let not_mapped = |what: &str, id: u32| {
-            let message = format!("cannot become {what} {id}");
+            let message = format!("become {what} {id}");
             let hint = "without root, users other than root need ranges in /etc/subuid and /etc/subgid, and newuidmap";
             move |errno: nix::Error| Fault::system(message, errno).with_hint(hint)
         };
@@ -137,6 +151,10 @@ mod tests {
     fn numbers_need_no_entry_and_names_do() {
         assert_eq!(ids(Some("4000")), (4000, 0, vec![0], "/".to_owned()));
         assert!(look_up(Some("nobody"), PASSWD, GROUP).unwrap_err().to_string().contains("`nobody`"));
+        for wrong in ["4294967295", "99999999999", "0:4294967296"] {
+            assert!(look_up(Some(wrong), PASSWD, GROUP).unwrap_err().to_string().contains("out of range"), "{wrong}");
+        }
+        assert_eq!(ids(Some("4294967294")).0, 4_294_967_294);
         assert!(look_up(Some("0:none"), PASSWD, GROUP).unwrap_err().to_string().contains("`none`"));
     }
 }

@@ -44,7 +44,7 @@ impl Fixed {
     /// A file that is shown by itself.
     pub(crate) fn file(&mut self, path: &Path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        self.files.entry(path.parent().unwrap_or(Path::new("/")).to_owned()).or_default().push(name);
+        self.files.entry(path.parent().unwrap_or_else(|| Path::new("/")).to_owned()).or_default().push(name);
     }
 
     /// One line for each thing, sorted.

@@ -2,7 +2,8 @@
 //!
 //! One JSON object a line, `{"log":"text\n","stream":"stdout","time":"2024-01-01T00:00:00.000000000Z"}`; a line without its newline was
 //! longer than [`LINE_MAX`]. At [`SIZE_MAX`] bytes the file becomes `log.1`, replacing the one before, so a container's log has at
-//! most twice that. An error while writing loses log lines and nothing else.
+//! most twice that. An error while writing loses
+//! log lines and nothing else: what was written of them is taken back.
 
 use std::{
     fs::{self, File},
@@ -93,8 +94,15 @@ impl Log {
         if self.size > 0 && self.size + bytes.len() as u64 > self.size_max {
             self.rotate();
         }
-        if !bytes.is_empty() && self.file.write_all(bytes).is_ok() {
-            self.size += bytes.len() as u64;
+        if bytes.is_empty() {
+            return;
+        }
+        match self.file.write_all(bytes) {
+            Ok(()) => self.size += bytes.len() as u64,
+            // Half a line would swallow the next one. A truncation that fails leaves just that.
+            Err(_) => {
+                let _ = self.file.set_len(self.size);
+            }
         }
     }
 
@@ -127,6 +135,11 @@ pub(crate) fn rfc3339(at: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
+    use nix::{
+        fcntl::{FcntlArg, SealFlag, fcntl},
+        sys::memfd::{MFdFlags, memfd_create},
+    };
+
     use super::*;
 
     fn lines(dir: &Path, name: &str) -> Vec<(String, String)> {
@@ -170,6 +183,21 @@ mod tests {
         assert!(sizes.iter().all(|size| *size > 0 && *size <= 1000), "{sizes:?}");
         assert_eq!(lines(&dir, "log").last().unwrap().1, "line 99\n");
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_a_full_disk_took_of_a_line_is_taken_back() {
+        let dir = dir("full");
+        let mut log = Log::open(&dir).unwrap();
+        // A file that cannot grow: the first page of a longer line fits, the rest does not.
+        let name = c"netloom-log";
+        let file = File::from(memfd_create(name, MFdFlags::MFD_ALLOW_SEALING).unwrap());
+        file.set_len(4096).unwrap();
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
+        log.file = file;
+        log.write(Stream::Stdout, &[&[b'x'; 6000], &b"\n"[..]].concat());
+        assert_eq!((log.size, log.file.metadata().unwrap().len()), (0, 0));
         fs::remove_dir_all(&dir).unwrap();
     }
 

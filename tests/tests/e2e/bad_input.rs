@@ -68,6 +68,21 @@ fn wrong_words_are_refused(nl: &Netloom) {
         ("run --rm -v nodir:/x true", 125, "nodir"),
         ("run --rm -v /no/such/dir:/x true", 125, "/no/such/dir"),
         ("run --rm -v /etc:relative true", 125, "relative"),
+        ("run --rm -v /tmp:/ true", 125, "`/`"),
+        ("run --rm -v /tmp:/proc true", 125, "`/proc`"),
+        ("run --rm -v /tmp:/proc/sys:ro true", 125, "`/proc/sys`"),
+        ("run --rm -v /tmp:/sys/ true", 125, "`/sys/`"),
+        ("run --rm -v /tmp:/dev true", 125, "`/dev`"),
+        ("run --rm --tmpfs /proc true", 125, "`/proc`"),
+        ("run --rm --tmpfs /x/.. true", 125, "`/x/..`"),
+        ("run --rm -m 1 true", 125, "6m is the least"),
+        ("run --rm --name host.docker.internal true", 125, "reserved"),
+        ("run --rm --name host.netloom.internal true", 125, "reserved"),
+        ("run --rm --name LocalHost true", 125, "`LocalHost` is reserved"),
+        ("run --rm -u 99999999999 true", 125, "`99999999999` is out of range"),
+        ("run --rm -u 0:4294967295 true", 125, "`4294967295` is out of range"),
+        ("run --rm --cidfile /nope/x true", 125, "make its directory first"),
+        ("cp /a /b", 2, "netloom cp --help"),
         ("run --rm -w relative true", 125, "relative"),
         ("run --rm -e =x true", 125, "=x"),
         ("run --rm --ulimit nofile true", 125, "nofile"),
@@ -97,9 +112,11 @@ fn wrong_words_about_networks_are_refused(nl: &Netloom) {
         ("network create --subnet 10.6.0.0/33 n", 2, "10.6.0.0/33"),
         ("network create --subnet 10.6.0.1/24 n", 2, "10.6.0.1/24"),
         ("network create --subnet 10.6.0.0 n", 2, "10.6.0.0"),
-        ("network create --subnet 10.6.0.0/31 n", 2, "10.6.0.0/31"),
-        ("network create --subnet 127.0.0.0/24 n", 2, "127.0.0.0/24"),
-        ("network create --subnet 224.0.0.0/24 n", 2, "224.0.0.0/24"),
+        ("network create --subnet 10.6.0.0/31 n", 2, "10.6.0.0/31 cannot be the subnet of a network: it has too few addresses"),
+        ("network create --subnet 0.0.0.0/0 n", 2, "0.0.0.0/0 cannot be the subnet of a network: its prefix must"),
+        ("network create --subnet 127.0.0.0/8 n", 2, "127.0.0.0/8 cannot be the subnet of a network: 127.0.0.0/8 is every machine's"),
+        ("network create --subnet 224.0.0.0/4 n", 2, "224.0.0.0/4 cannot be the subnet of a network: its addresses are those of groups"),
+        ("network create --subnet fe80::/64 n", 2, "fe80::/64 cannot be the subnet of a network: fe80::/10 is on every link"),
         ("network create --subnet 10.6.0.0/24 --gateway 10.7.0.1 n", 2, "10.7.0.1"),
         ("network create --subnet 10.6.0.0/24 --gateway 10.6.0.255 n", 2, "10.6.0.255"),
         ("network create --subnet 10.6.0.0/24 --ip-range 10.7.0.0/28 n", 2, "10.7.0.0/28"),
@@ -121,6 +138,7 @@ fn wrong_words_about_networks_are_refused(nl: &Netloom) {
         ("network connect nowhere nobody", 1, "nobody"),
         ("network disconnect blue nobody", 1, "nobody"),
         ("network port set blue 4000 isolated=on", 1, "4000"),
+        ("network port set blue nobody isolated=on", 1, "nobody"),
         ("fdb nowhere", 1, "nowhere"),
         ("fdb add blue 02:42 1", 2, "02:42"),
         ("run --rm --net quiet -p 8080:80 true", 125, "quiet"),
@@ -141,7 +159,12 @@ fn a_name_in_use_is_refused(nl: &Netloom) {
     assert_eq!(flaw(&tried.stderr, "taken"), None, "{tried:?}");
     assert!(tried.stderr.contains(&id[..12]), "who has the name is not said: {tried:?}");
     assert!(!nl.fails("create --name taken true", 125).is_empty());
+    let tried = nl.run("create --name Taken true");
+    assert_eq!(tried.code, 125, "{tried:?}");
+    assert_eq!(flaw(&tried.stderr, "`Taken` differs only in case from `taken`"), None, "{tried:?}");
     assert_eq!(nl.ok("ps -a -q").lines().count(), 1);
+    nl.ok("rename taken Taken");
+    assert_eq!(nl.ok("ps --format '{{.name}}'"), "Taken");
 }
 
 fn an_unknown_container_is_named(nl: &Netloom) {

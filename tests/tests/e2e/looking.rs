@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 for_both!(
     the_mac_table_shows_who_is_where,
     a_static_entry_is_made_and_removed,
+    a_port_is_set_by_its_container_s_name,
     ports_count_what_went_through,
     leases_show_who_has_what,
     a_flow_is_shown_while_it_lasts,
@@ -55,6 +56,15 @@ fn a_static_entry_is_made_and_removed(nl: &Netloom) {
     assert!(!nl.ok("fdb bridge --json").contains("02:00:00:00:00:99"));
     let why = nl.fails("fdb add bridge 02:00:00:00:00:99 4000", 1);
     assert!(why.contains("4000"), "{why}");
+}
+
+fn a_port_is_set_by_its_container_s_name(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    nl.ok("create --name idle true");
+    nl.ok("network port set bridge a isolated=on");
+    assert_eq!(at(row(&nl.json("ports bridge --json"), "container", "a"), "isolated"), "true");
+    let why = nl.fails("network port set bridge idle isolated=on", 1);
+    assert!(why.contains("`idle` has no port on network `bridge`"), "{why}");
 }
 
 fn ports_count_what_went_through(nl: &Netloom) {

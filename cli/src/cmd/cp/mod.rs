@@ -20,7 +20,7 @@ pub fn cp(args: CpArgs, context: &Context) -> Result<(), CliError> {
         }
         (CopyPath::Container { container, path }, to) => copy_out(&Inside::new(&container, &path, context)?, &to),
         (from, CopyPath::Container { container, path }) => copy_in(&from, &Inside::new(&container, &path, context)?),
-        _ => Err(CliError::usage("`cp` needs a container: one side is CONTAINER:PATH")),
+        _ => Err(CliError::usage("`cp` needs a container: one side is CONTAINER:PATH").with_hint("see `netloom cp --help`")),
     }
 }
 
