@@ -85,7 +85,7 @@ impl Daemon {
         };
         // A client of IPv6 meets the container's IPv6, where it has one; a container without stands behind the gateway, as a proxy.
         let ip6 = target.attachment.ipv6.filter(|_| listener.host_ip.is_ipv6()).map(|ipv6| IpAddr::V6(ipv6.ip));
-        let Some(ip) = ip6.or(target.attachment.ip.map(IpAddr::V4)) else {
+        let Some(ip) = ip6.or_else(|| target.attachment.ip.map(IpAddr::V4)) else {
             return Err(Error::conflict(format!("container `{}` has no address that ports can be published for", container.name())));
         };
         let (network, port) = (target.attachment.network.clone(), target.port);

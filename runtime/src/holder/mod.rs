@@ -180,11 +180,7 @@ impl Holder {
             for ready in self.poll.wait(deadline.map(|at| at.saturating_duration_since(Instant::now()))) {
                 match ready.token {
                     Token::Daemon => self.daemon_ready(ready.read),
-                    Token::Directory => {
-                        if self.link.directory_changed(&self.poll) {
-                            self.say_hello();
-                        }
-                    }
+                    Token::Directory if self.link.directory_changed(&self.poll) => self.say_hello(),
                     Token::Signals => self.reap(),
                     Token::Report(_) => self.report_ready(),
                     Token::Target if self.life.has_ended() => self.end(failure("the target ended")),
