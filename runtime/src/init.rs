@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     channel::Channel,
     fault::{Doing, Fault, OWN_FAILURE, Result},
-    helper::{die_with_parent, fail},
+    helper::{die_with_parent, fail, protect},
     isolation::caps,
     process::{Command, Stdio, close_others, keep_only},
     rootfs::fresh::{self, Fresh},
@@ -62,8 +62,7 @@ fn start(
     stdio: Stdio,
 ) -> Result<(Pid, SignalFd)> {
     close_others(&[report.as_fd().as_raw_fd(), control.as_fd().as_raw_fd()], &stdio);
-    // Nobody in the container may trace it, or find the program's file through it.
-    prctl::set_dumpable(false).doing("protect init")?;
+    protect()?;
     process::overwrite_arguments(arguments.0, arguments.1, b"netloom-init");
     let _ = prctl::set_name(c"netloom-init");
     fresh::enter(fresh, command.tty.then(|| stdio.output.as_fd()))?;

@@ -24,7 +24,7 @@ use nix::{
 use crate::{
     channel::Channel,
     fault::{Doing, Fault, Result},
-    helper::Report,
+    helper::{self, Report},
     isolation::{
         caps,
         limits::{self, Limit},
@@ -103,10 +103,11 @@ impl Command<'_> {
             filters.iter().try_for_each(Filters::install)?;
         }
         identity.assume()?;
+        helper::protect()?;
         self.enter_workdir()?;
         let program = self.find(&environment)?;
         let pidfd = sys::process::open_pid(nix::unistd::getpid()).doing("name the process")?;
-        report.send(&Report::Executing, &[pidfd.as_fd()]).map_err(crate::helper::lost)?;
+        report.send(&Report::Executing, &[pidfd.as_fd()]).map_err(helper::lost)?;
         drop(pidfd);
         restore_signals()?;
         caps::limit(&capabilities)?;

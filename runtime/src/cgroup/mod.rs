@@ -18,6 +18,7 @@ use std::{
 };
 
 pub use self::hierarchy::{Kind, Survey};
+pub(crate) use self::processes::parent;
 pub use self::usage::{Usage, usage};
 use crate::{
     fault::{Doing, Fault, Result},

@@ -36,7 +36,7 @@ pub(crate) fn family(command: i32) -> Vec<i32> {
 }
 
 /// The parent of a process (proc_pid_stat(5), field 4).
-fn parent(pid: i32) -> Option<i32> {
+pub(crate) fn parent(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

@@ -88,7 +88,7 @@ pub(crate) fn spawn(report: Channel, work: impl FnOnce(&Channel) -> Result<()>) 
     }
     // What it makes in a container is for everybody there; what a supervisor makes is its user's alone.
     umask(Mode::from_bits_truncate(0o022));
-    let code = match die_with_parent().and_then(|()| work(&report)) {
+    let code = match protect().and_then(|()| die_with_parent()).and_then(|()| work(&report)) {
         Ok(()) => 0,
         Err(fault) => {
             fail(&report, fault);
@@ -108,10 +108,17 @@ pub(crate) fn die_with_parent() -> Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL).doing("tie a process to its supervisor")
 }
 
+/// From now on no process of a container may trace this one and those that it forks, read their memory or find a file through them,
+/// whatever they share with it. Credential changes may undo it (proc_sys_fs(5), `suid_dumpable`), an exec does.
+pub(crate) fn protect() -> Result<()> {
+    prctl::set_dumpable(false).doing("protect a process of netloom")
+}
+
 /// Enters the instance's user namespace and becomes root there; nothing to do as root.
 pub(crate) fn enter_user_namespace(namespace: Option<&impl AsFd>) -> Result<()> {
     let Some(namespace) = namespace else { return Ok(()) };
     setns(namespace, CloneFlags::CLONE_NEWUSER).doing("enter the instance's user namespace")?;
     become_root()?;
+    protect()?;
     die_with_parent()
 }

@@ -65,7 +65,10 @@ impl Namespaces {
     fn current() -> Result<([OwnedFd; Self::COUNT - 1], OwnedFd)> {
         let all =
             [open_namespace("mnt")?, open_namespace("uts")?, open_namespace("ipc")?, open_namespace("net")?, open_namespace("cgroup")?];
-        Ok((all, open_path(Path::new("/proc/self/ns"))?))
+        // To look up names in alone: it is root's and cannot be listed by a process that cannot be traced.
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let of_children = open("/proc/self/ns", flags, Mode::empty()).doing("open /proc/self/ns")?;
+        Ok((all, of_children))
     }
 
     pub(crate) fn from_fds(fds: &mut impl Iterator<Item = OwnedFd>) -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::{
-    sys::wait::{WaitPidFlag, waitpid},
+    sys::wait::{Id, WaitPidFlag, waitid, waitpid},
     unistd::Pid,
 };
 
@@ -12,6 +12,7 @@ use super::{
     poll::{Interest, Token},
 };
 use crate::{
+    cgroup,
     channel::Channel,
     fault::{Doing, Fault, Result},
     helper::{self, Report},
@@ -47,7 +48,7 @@ pub(super) struct Task {
     report: Channel,
     /// The helper's, then its child's.
     pub(super) pid: i32,
-    /// As the host sees the command, once it is about to be executed.
+    /// As the host sees the command, once it is about to be executed. It is the container's word, and init's child at most.
     pub(super) command: Option<i32>,
     told: bool,
 }
@@ -85,6 +86,13 @@ impl Supervisor {
     }
 
     fn reported(&mut self, number: u32, report: Report, fds: Vec<OwnedFd>) {
+        if let Report::Ready { pid, .. } | Report::Child { pid, .. } = &report
+            && !self.is_new_child(*pid)
+        {
+            let message = format!("the helper's report names process {pid}, which it did not start");
+            self.tasks.entry(number).and_modify(|task| task.told = true);
+            return self.task_failed(number, Failure { message, hint: None, code: crate::fault::OWN_FAILURE });
+        }
         let Some(task) = self.tasks.get_mut(&number) else { return };
         match report {
             Report::Failed { failure } => {
@@ -92,7 +100,10 @@ impl Supervisor {
                 self.task_failed(number, failure);
             }
             // A command that has ended already has no number any more.
-            Report::Executing => task.command = Some(fds.first().and_then(pid_behind).unwrap_or(task.pid)),
+            Report::Executing => {
+                let named = fds.first().and_then(pid_behind).filter(|pid| cgroup::parent(*pid) == Some(task.pid));
+                task.command = Some(named.unwrap_or(task.pid));
+            }
             Report::Ready { pid, layer, terminal, ports, notes, read_only } => {
                 task.pid = pid;
                 // The root is made on the first start.
@@ -148,20 +159,34 @@ impl Supervisor {
             _ if task.told => {}
             (Purpose::Start, Some(command)) => self.started(command),
             (Purpose::Start, None) => self.start_failed(died()),
-            (Purpose::Process { session, streams, detach }, Some(command)) => {
-                self.process_started(*session, *streams, task.pid, command, *detach);
-            }
             // A copy has no command; its helper's own end counts.
-            (Purpose::Process { session, streams, detach }, None) => self.process_started(*session, *streams, task.pid, task.pid, *detach),
+            (Purpose::Process { session, streams, detach }, _) => self.process_started(*session, *streams, task.pid, *detach),
             (Purpose::Disconnect { request, network }, _) => self.disconnected(*request, network),
             (Purpose::Connect { request }, _) => self.done(*request, Some(died())),
         }
     }
 
+    /// Whether a process is a child of this one that nobody knows yet. What is signalled by number later must be.
+    fn is_new_child(&self, pid: i32) -> bool {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let is_child = pid > 0 && waitid(Id::Pid(Pid::from_raw(pid)), look).is_ok();
+        let has_ended = self.early.iter().any(|(early, _)| *early == pid);
+        let is_init = self.container.init.as_ref().is_some_and(|init| init.pid == pid);
+        (is_child || has_ended)
+            && !is_init
+            && !self.container.processes.contains_key(&pid)
+            && self.tasks.values().all(|task| task.pid != pid)
+    }
+
     /// Takes note of every child that ended.
     pub(super) fn reap(&mut self) {
         while let Ok(Some(_)) = self.signals.read_signal() {}
-        while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while let Some(pid) = waitid(Id::All, look).ok().and_then(|status| status.pid()) {
+            // What it said before comes first, while its number is still its own.
+            let reporting: Vec<_> = self.tasks.keys().copied().collect();
+            reporting.into_iter().for_each(|number| self.report_ready(number));
+            let Ok(status) = waitpid(pid, Some(WaitPidFlag::WNOHANG)) else { return };
             match code_of(status) {
                 Some((pid, code)) => self.child_ended(pid.as_raw(), code),
                 None if status.pid().is_none() => return,
@@ -171,9 +196,6 @@ impl Supervisor {
     }
 
     fn child_ended(&mut self, pid: i32, code: i32) {
-        // What it said before comes first.
-        let reporting: Vec<_> = self.tasks.keys().copied().collect();
-        reporting.into_iter().for_each(|number| self.report_ready(number));
         // A command that ended was executed, even if its helper is still about to close the connection.
         let executed = self.tasks.iter().find(|(_, task)| task.pid == pid && task.command.is_some() && !task.told);
         if let Some(number) = executed.map(|(number, _)| *number)

@@ -285,9 +285,9 @@ impl Supervisor {
     }
 
     /// The process of an exec or a copy runs.
-    pub(super) fn process_started(&mut self, session: u32, streams: u32, pid: i32, command: i32, detach: bool) {
+    pub(super) fn process_started(&mut self, session: u32, streams: u32, pid: i32, detach: bool) {
         if let Some(found) = self.sessions.get_mut(&session) {
-            found.say(&FromSupervisor::Started { pid: command });
+            found.say(&FromSupervisor::Started { pid });
         }
         if detach {
             self.close_session(session, None);

@@ -1,6 +1,6 @@
 //! What a container cannot do, tried from inside one. Root inside is not root outside, whoever started it.
 
-use netloom_tests::{Netloom, for_each_case};
+use netloom_tests::{Netloom, for_each_case, wait_until};
 
 for_both!(
     capabilities_are_exactly_those_documented,
@@ -16,6 +16,7 @@ for_both!(
     new_privileges_cannot_be_gained,
     a_volume_s_link_leads_nowhere_outside,
     no_descriptor_of_the_host_is_inherited,
+    no_process_of_netloom_can_be_traced_from_inside,
 );
 
 /// CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT AUDIT_WRITE SETFCAP.
@@ -210,4 +211,50 @@ fn no_descriptor_of_the_host_is_inherited(nl: &Netloom) {
         // The shell's own, of the directory it lists, is gone by the time it is read.
         assert_eq!(beyond.filter(|line| line.contains(' ') && !line.ends_with(' ')).count(), 0, "{line}: {open}");
     }
+}
+
+/// Looks at every process that appears until the file `/shared/end` does, and tells of those of netloom that it may see into or seize.
+const TRACER: &str = r#"
+import ctypes, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+SEIZE, INTERRUPT, DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
+own, seized, caught = os.getpid(), set(), set()
+def is_ours(pid):
+    try:
+        return os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith("netloom")
+    except OSError:
+        return False
+print("ready", flush=True)
+until = time.monotonic() + 60
+while not os.path.exists("/shared/end") and time.monotonic() < until:
+    for pid in os.listdir("/proc"):
+        if not pid.isdigit() or int(pid) == own or pid in seized:
+            continue
+        if is_ours(pid):
+            caught.add("seen")
+        if libc.ptrace(SEIZE, int(pid), None, None) == 0:
+            seized.add(pid)
+            if is_ours(pid):
+                caught.add("seized")
+            # One that is traced would be nobody else's to wait for.
+            libc.ptrace(INTERRUPT, int(pid), None, None)
+            os.waitpid(int(pid), WALL)
+            libc.ptrace(DETACH, int(pid), None, None)
+print("seized", len(seized) > 0, "netloom", sorted(caught), flush=True)
+"#;
+
+fn no_process_of_netloom_can_be_traced_from_inside(nl: &Netloom) {
+    let dir = nl.host.make_dir("shared");
+    nl.host.write("shared/tracer.py", TRACER);
+    nl.ok(&format!("run -d --name a -v {}:/shared python3 /shared/tracer.py", dir.display()));
+    wait_until("it looks", || nl.ok("logs a").starts_with("ready"));
+    for _ in 0..30 {
+        nl.ok("exec a busybox sleep 0.02");
+    }
+    nl.ok("exec -u 65534 a busybox sleep 0.02");
+    nl.host.write("shared/end", "");
+    wait_until("it has ended", || nl.state("a") == "exited");
+    // Commands are the container's own; what netloom does before them is not.
+    assert_eq!(nl.ok("logs --tail 1 a"), "seized True netloom []");
 }
