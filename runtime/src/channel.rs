@@ -46,6 +46,12 @@ impl ChannelError {
     pub fn would_block(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock)
     }
+
+    /// Whether nobody is at the other end any more.
+    pub(crate) fn is_gone(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), BrokenPipe | ConnectionReset | NotConnected))
+    }
 }
 
 /// One end of a connection.

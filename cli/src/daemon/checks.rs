@@ -4,7 +4,10 @@
 
 use std::net::IpAddr;
 
-use netloom_runtime::spec::{Attachment, ContainerSpec, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication};
+use netloom_runtime::{
+    channel::MESSAGE_MAX,
+    spec::{Attachment, ContainerSpec, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication},
+};
 
 use super::{
     Daemon,
@@ -22,6 +25,7 @@ impl Daemon {
             return Err(Error::invalid("a container needs a command"));
         }
         check_mode(spec)?;
+        check_size(&spec.network)?;
         match &spec.network.mode {
             NetworkMode::Bridge => check_networks(state, &spec.network)?,
             NetworkMode::Container { container } => check_joined(state, container)?,
@@ -45,11 +49,30 @@ impl Daemon {
         if container.is_on(&wanted.network) {
             return Err(Error::conflict(format!("container `{name}` is on network `{}` already", wanted.network)));
         }
+        // A connect under way holds a lease; the record says so only once it is done.
+        if container.leases.iter().any(|lease| lease.network == wanted.network) {
+            return Err(Error::conflict(format!("container `{name}` is being connected to network `{}` already", wanted.network)));
+        }
         check_request(state, wanted)?;
         let mut networks: Vec<_> = container.networks_wanted().into_iter().map(|request| request.network).collect();
+        let under_way = container.leases.iter().map(|lease| lease.network.clone()).filter(|network| !networks.contains(network));
+        networks.extend(under_way.collect::<Vec<_>>());
         networks.push(wanted.network.clone());
         check_overlap(state, &networks)
     }
+}
+
+/// The longest network part of a specification, as JSON in bytes: with addresses added to it, it must fit into one message.
+const NETWORK_MAX: usize = MESSAGE_MAX / 4 * 3;
+
+/// The rest of a specification stays in the record, where the supervisor reads it; this part travels in messages.
+fn check_size(spec: &NetworkSpec) -> Result<()> {
+    let length = serde_json::to_vec(spec).map_err(|error| Error::internal(format!("a specification: {error}")))?.len();
+    if length <= NETWORK_MAX {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("the container's network options come to {length} bytes, more than {NETWORK_MAX}"))
+        .hint("give fewer --add-host, --publish, --net, --network-alias or --dns"))
 }
 
 /// Options that mean nothing in a network mode are refused by name.

@@ -125,10 +125,8 @@ impl Daemon {
                 None
             }
         };
-        if let Some(answer) = answer
-            && let Err(error) = wire.send(&answer, &[])
-        {
-            tracing::error!(id, error = error.message, "an answer did not reach its supervisor");
+        if let Some(answer) = answer {
+            wire.answer(id, &answer);
         }
     }
 

@@ -39,10 +39,20 @@ impl Wire {
     }
 
     pub(crate) fn send(&self, message: &ToSupervisor, fds: &[BorrowedFd<'_>]) -> Result<()> {
-        self.0.send(message, fds).map_err(|error| {
-            let what = if error.would_block() { "does not read what it is told".to_owned() } else { format!("is gone: {error}") };
-            Error::failed(format!("the supervisor {what}"))
+        self.0.send(message, fds).map_err(|error| match error {
+            ChannelError::TooLong(_) => Error::invalid(format!("the supervisor cannot be told everything: {error}"))
+                .hint("give the container fewer networks, aliases, published ports or added hosts"),
+            error if error.would_block() => Error::failed("the supervisor does not read what it is told"),
+            error => Error::failed(format!("the supervisor is gone: {error}")),
         })
+    }
+
+    /// Answers the supervisor of container `id`. A start must not wait for ever for what cannot be said, so then it is told why.
+    pub(crate) fn answer(&self, id: &str, answer: &ToSupervisor) {
+        let Err(error) = self.send(answer, &[]) else { return };
+        tracing::error!(id, error = error.message, "an answer did not reach its supervisor");
+        // One that is gone waits for nothing.
+        self.send(&ToSupervisor::Refused { failure: error.into_failure() }, &[]).ok();
     }
 
     async fn receive(&self) -> std::result::Result<Option<(ToDaemon, Vec<OwnedFd>)>, ChannelError> {

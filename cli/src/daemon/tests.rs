@@ -1,7 +1,7 @@
 //! The daemon's state as supervisors and people change it, without a kernel: see [`testkit`](super::testkit).
 
 use netloom_runtime::{
-    protocol::{Request, SupervisorState, ToDaemon, ToSupervisor},
+    protocol::{Failure, Request, SupervisorState, ToDaemon, ToSupervisor},
     spec::{NetworkMode, RestartPolicy},
 };
 use netloom_switch::Mac;
@@ -490,4 +490,22 @@ async fn a_container_that_always_runs_is_wanted_until_it_is_stopped_by_hand() {
     drop(supervisor);
     daemon.remove("always", false).await.unwrap();
     assert!(!kept.exists());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn network_options_that_fit_in_no_message_are_refused_and_so_is_a_plan() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon();
+    let mut wanted = spec(&[]);
+    wanted.network.add_host = (0..8000).map(|index| (format!("h{index}"), "10.0.0.1".parse().unwrap())).collect();
+    let error = daemon.create(named("wide", wanted)).unwrap_err();
+    assert!(error.message.contains("98304") && error.hint.is_some_and(|hint| hint.contains("--add-host")), "{}", error.message);
+    let id = daemon.create(named("wide", spec(&[]))).unwrap().id;
+    let supervisor = Supervisor::new(&daemon, &id).await;
+    // What grows later, such as by what a joined container brings.
+    let too_long = ToSupervisor::Refused { failure: Failure { message: "x".repeat(200_000), hint: None, code: 125 } };
+    let wire = daemon.state().by_id(&id).unwrap().link.as_ref().unwrap().wire.clone();
+    wire.answer(&id, &too_long);
+    let Some(ToSupervisor::Refused { failure }) = supervisor.hear().await else { panic!("the supervisor waits for ever") };
+    assert!(failure.message.contains("longer than") && failure.hint.is_some(), "{}", failure.message);
 }

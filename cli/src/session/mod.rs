@@ -61,6 +61,8 @@ enum Event {
     Signal(Signal),
     /// Nobody reads our stdout any more.
     StdoutClosed,
+    /// Our stdout takes no more for another reason, such as a full disk.
+    StdoutFailed(io::Error),
     Detach,
 }
 
@@ -86,14 +88,15 @@ pub fn open_detached(stream: UnixStream, open: &Open) -> Result<(), CliError> {
 pub fn hold(stream: UnixStream, open: &Open, options: Options, send_signal: SendSignal<'_>) -> Result<Ended, CliError> {
     let reader = FrameReader::new(stream.try_clone().map_err(|error| lost(&error))?);
     let writer = FrameWriter::new(stream);
-    let terminal = if options.tty && options.stdin && stdin_is_terminal() { Some(RawTerminal::enter()?) } else { None };
+    let starts = matches!(open, Open::Start { .. });
+    let terminal = if options.tty && options.stdin && stdin_is_terminal() { Some(RawTerminal::enter(starts)?) } else { None };
     writer.control(open).map_err(|error| lost(&error))?;
 
     let (events, inbox) = channel();
     watch_signals(events.clone())?;
     let output = events.clone();
     std::thread::spawn(move || pump::output(reader, &output));
-    let mut conductor = Conductor { writer, options, events, terminal, send_signal, started: false };
+    let mut conductor = Conductor { writer, options, events, terminal, send_signal, starts, started: false };
     conductor.run(&inbox)
 }
 
@@ -104,6 +107,8 @@ struct Conductor<'a> {
     events: Sender<Event>,
     terminal: Option<RawTerminal>,
     send_signal: SendSignal<'a>,
+    /// The session is there to start the container, so until that is done a signal is about the start.
+    starts: bool,
     started: bool,
 }
 
@@ -111,13 +116,17 @@ impl Conductor<'_> {
     fn run(&mut self, inbox: &Receiver<Event>) -> Result<Ended, CliError> {
         while let Ok(event) = inbox.recv() {
             match event {
-                Event::Started => self.start(),
+                Event::Started => self.start()?,
                 Event::Failed(error) => return Err(error),
                 Event::Exited(code) => return Ok(Ended::Exited(u8::try_from(code & 0xff).unwrap_or(u8::MAX))),
                 Event::Lost(error) => return Err(lost(&error)),
                 Event::Signal(signal) => self.signal(signal)?,
                 // As if the process itself wrote to the pipe that broke.
                 Event::StdoutClosed => self.deliver(Signal::SIGPIPE),
+                // What the command says is being lost, and only we know.
+                Event::StdoutFailed(error) => {
+                    return Err(CliError { exit_code: 125, ..CliError::io("cannot write to standard output", &error) });
+                }
                 Event::Detach => return Ok(Ended::Detached),
             }
         }
@@ -125,9 +134,12 @@ impl Conductor<'_> {
     }
 
     /// Input is read only once there is somebody to read it: a command that cannot start eats nothing.
-    fn start(&mut self) {
+    fn start(&mut self) -> Result<(), CliError> {
         if std::mem::replace(&mut self.started, true) || !self.options.stdin {
-            return;
+            return Ok(());
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.apply(false)?;
         }
         let keys = self.terminal.is_some().then(|| self.options.detach_keys.clone());
         let (writer, events) = (self.writer.clone(), self.events.clone());
@@ -137,6 +149,17 @@ impl Conductor<'_> {
                 let _ = events.send(Event::Detach);
             }
         });
+        Ok(())
+    }
+
+    /// Whoever starts the container wants it no more. The supervisor is told, but not waited for: it may be what hangs.
+    fn give_up(&self, signal: Signal) -> CliError {
+        self.say(&ToSession::Signal { signal: signal as i32 });
+        // One more signal ends this process at once, whatever is still to be tidied up.
+        let watched: SigSet = WATCHED.iter().copied().collect();
+        let _ = watched.thread_unblock();
+        let exit_code = u8::try_from(128 + signal as i32).unwrap_or(u8::MAX);
+        CliError { message: format!("the start was ended by {signal}"), hint: None, exit_code }
     }
 
     fn signal(&self, signal: Signal) -> Result<(), CliError> {
@@ -145,13 +168,14 @@ impl Conductor<'_> {
                 if signal == Signal::SIGCONT
                     && let Some(terminal) = &self.terminal
                 {
-                    terminal.apply()?;
+                    terminal.apply(self.starts && !self.started)?;
                 }
                 if let Some(size) = window_size().filter(|_| self.options.tty) {
                     self.say(&ToSession::Resize { size });
                 }
                 Ok(())
             }
+            signal if self.starts && !self.started && ENDS_A_START.contains(&signal) => Err(self.give_up(signal)),
             signal => {
                 self.deliver(signal);
                 Ok(())
@@ -183,6 +207,9 @@ const WATCHED: &[Signal] = &[
     Signal::SIGWINCH,
     Signal::SIGCONT,
 ];
+
+/// Those that end a start, since there is no command yet to have them.
+const ENDS_A_START: [Signal; 4] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM];
 
 /// Blocks the watched signals for this thread and all that it starts, and lets one more thread wait for them.
 fn watch_signals(events: Sender<Event>) -> Result<(), CliError> {

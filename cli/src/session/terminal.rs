@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, os::fd::AsFd};
 
 use netloom_runtime::protocol::WindowSize;
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::CliError;
 
@@ -25,18 +25,21 @@ pub struct RawTerminal {
 }
 
 impl RawTerminal {
-    pub fn enter() -> Result<Self, CliError> {
+    /// `keys`: as [`RawTerminal::apply`] has it.
+    pub fn enter(keys: bool) -> Result<Self, CliError> {
         let stdin = std::io::stdin();
         let before = tcgetattr(stdin.as_fd()).map_err(|error| CliError::io("cannot read the terminal's mode", &error.into()))?;
         let terminal = Self { before };
-        terminal.apply()?;
+        terminal.apply(keys)?;
         Ok(terminal)
     }
 
-    /// Sets raw mode again: a shell that stopped and continued us set its own.
-    pub fn apply(&self) -> Result<(), CliError> {
+    /// Sets raw mode, also again: a shell that stopped and continued us set its own. `keys`: Ctrl-C and the like are still signals,
+    /// as long as there is no process to read them.
+    pub fn apply(&self, keys: bool) -> Result<(), CliError> {
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
+        raw.local_flags.set(LocalFlags::ISIG, keys);
         tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &raw)
             .map_err(|error| CliError::io("cannot set the terminal to raw mode", &error.into()))
     }

@@ -66,3 +66,38 @@ fn a_detached_start_is_over_once_the_command_runs() {
     });
     assert_eq!(open_detached(stream, &Open::Start { attach: false, size: None }), Ok(()));
 }
+
+#[test]
+fn a_signal_before_the_command_runs_ends_the_start() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        let mut conductor = conductor(ours, true);
+        let error = conductor.run(&inbox([Event::Signal(signal)])).expect_err("it was not started");
+        assert_eq!(error.exit_code, code);
+        let mut reader = theirs;
+        drop(conductor);
+        let mut told = String::new();
+        reader.read_to_string(&mut told).expect("a word");
+        assert!(told.contains(&format!("\"signal\":{}", signal as i32)), "{told}");
+    }
+}
+
+#[test]
+fn a_signal_to_a_command_that_runs_or_to_an_exec_ends_no_session() {
+    for (starts, before) in [(true, Some(Event::Started)), (false, None)] {
+        let (ours, _theirs) = UnixStream::pair().expect("a socket pair");
+        let events = before.into_iter().chain([Event::Signal(Signal::SIGINT), Event::Exited(3)]);
+        assert_eq!(conductor(ours, starts).run(&inbox(events)), Ok(Ended::Exited(3)));
+    }
+}
+
+fn conductor(stream: UnixStream, starts: bool) -> Conductor<'static> {
+    let (writer, (events, _)) = (FrameWriter::new(stream), channel());
+    Conductor { writer, options: options(), events, terminal: None, send_signal: &|_| Ok(()), starts, started: false }
+}
+
+fn inbox(events: impl IntoIterator<Item = Event>) -> Receiver<Event> {
+    let (sender, inbox) = channel();
+    events.into_iter().for_each(|event| sender.send(event).expect("it is read"));
+    inbox
+}

@@ -227,11 +227,22 @@ impl Holder {
         let port = self.tap.as_ref().map(|(port, _)| port.clone());
         let hello = ToDaemon::Hold { version: VERSION, holder: self.id.clone(), what: self.spec.clone(), port };
         let fds: Vec<_> = self.tap.iter().map(|(_, tap)| tap.as_fd()).collect();
-        self.link.send(&self.poll, hello, &fds);
+        let sent = self.link.send(&self.poll, hello, &fds);
+        self.was_sent(sent);
+    }
+
+    /// What the daemon will never hear it will never answer: who waits for that ends.
+    fn was_sent(&mut self, sent: std::result::Result<(), ChannelError>) {
+        if let Err(error) = sent
+            && matches!(self.phase, Phase::Preparing | Phase::Building | Phase::Attaching)
+        {
+            self.end(failure(&format!("the daemon cannot be told: {error}")));
+        }
     }
 
     fn daemon_ready(&mut self, readable: bool) {
-        self.link.flush(&self.poll);
+        let sent = self.link.flush(&self.poll);
+        self.was_sent(sent);
         while readable && !self.finished {
             match self.link.receive() {
                 Ok(Some((message, _))) => self.told(message),
@@ -246,7 +257,10 @@ impl Holder {
             ToSupervisor::Welcome { .. } => {
                 self.link.welcome = true;
                 match self.phase {
-                    Phase::Preparing => self.link.send(&self.poll, ToDaemon::Prepare, &[]),
+                    Phase::Preparing => {
+                        let sent = self.link.send(&self.poll, ToDaemon::Prepare, &[]);
+                        self.was_sent(sent);
+                    }
                     // The hello carried what there was to attach.
                     Phase::Attaching => self.attached(),
                     Phase::Building | Phase::Held | Phase::Leaving => {}
@@ -258,7 +272,8 @@ impl Holder {
             ToSupervisor::Request { request, what: Request::Remove } => self.leave(request),
             ToSupervisor::Request { request, .. } => {
                 let failure = failure("an interface does no such thing").into();
-                self.link.send(&self.poll, ToDaemon::Done { request, error: Some(failure) }, &[]);
+                let sent = self.link.send(&self.poll, ToDaemon::Done { request, error: Some(failure) }, &[]);
+                self.was_sent(sent);
             }
         }
     }
@@ -285,7 +300,8 @@ impl Holder {
     fn left(&mut self) {
         self.tap = None;
         if let Some(request) = self.removal.take() {
-            self.link.send(&self.poll, ToDaemon::Done { request, error: None }, &[]);
+            let sent = self.link.send(&self.poll, ToDaemon::Done { request, error: None }, &[]);
+            self.was_sent(sent);
         }
         self.end(failure("it was detached"));
     }
@@ -326,7 +342,8 @@ impl Holder {
     fn built(&mut self, port: Attachment, tap: OwnedFd) {
         self.phase = Phase::Attaching;
         if self.link.welcome {
-            self.link.send(&self.poll, ToDaemon::Attach { ports: vec![port.clone()], listeners: Vec::new() }, &[tap.as_fd()]);
+            let sent = self.link.send(&self.poll, ToDaemon::Attach { ports: vec![port.clone()], listeners: Vec::new() }, &[tap.as_fd()]);
+            self.was_sent(sent);
         }
         self.tap = Some((port, tap));
     }

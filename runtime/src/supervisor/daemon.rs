@@ -12,6 +12,7 @@ use super::{
     process::Purpose,
 };
 use crate::{
+    channel::ChannelError,
     fault::{Fault, OWN_FAILURE, Result},
     helper,
     init::is_signal,
@@ -21,7 +22,15 @@ use crate::{
 
 impl Supervisor {
     pub(super) fn tell(&mut self, message: ToDaemon) {
-        self.link.send(&self.poll, message, &[]);
+        let sent = self.link.send(&self.poll, message, &[]);
+        self.was_sent(sent);
+    }
+
+    /// What the daemon will never hear it will never answer: a start that waits for that has failed.
+    pub(super) fn was_sent(&mut self, sent: std::result::Result<(), ChannelError>) {
+        if let Err(error) = sent {
+            self.start_failed(failure(format!("the daemon cannot be told: {error}")));
+        }
     }
 
     pub(super) fn done(&mut self, request: RequestId, error: Option<Failure>) {
@@ -37,7 +46,8 @@ impl Supervisor {
         let hello = ToDaemon::Hello { version: VERSION, container: self.id.clone(), state, userns: userns.is_some(), ports, listeners };
         let ports = container.ports.iter().map(|(_, fd)| fd);
         let fds: Vec<_> = userns.into_iter().chain(ports).chain(container.listeners.iter().map(|(_, fd)| fd)).map(AsFd::as_fd).collect();
-        self.link.send(&self.poll, hello, &fds);
+        let sent = self.link.send(&self.poll, hello, &fds);
+        self.was_sent(sent);
     }
 
     /// Ports and listeners, in the order of their descriptors.
@@ -47,7 +57,8 @@ impl Supervisor {
     }
 
     pub(super) fn daemon_ready(&mut self, readable: bool) {
-        self.link.flush(&self.poll);
+        let sent = self.link.flush(&self.poll);
+        self.was_sent(sent);
         if !readable {
             return;
         }
@@ -162,7 +173,10 @@ impl Supervisor {
             return self.done(request, Some(not_running().into()));
         }
         let message = ToDaemon::Attach { ports: vec![attachment.clone()], listeners: Vec::new() };
-        self.link.send(&self.poll, message, &[fd.as_fd()]);
+        let sent = self.link.send(&self.poll, message, &[fd.as_fd()]);
+        if let Err(error) = sent {
+            return self.done(request, Some(failure(format!("the daemon cannot be told: {error}"))));
+        }
         self.container.ports.push((attachment, fd));
         self.done(request, None);
     }
@@ -194,7 +208,7 @@ impl Supervisor {
         let bound = listen::bind(publication)?;
         let listeners = bound.iter().map(|(listener, _)| listener.clone()).collect();
         let fds: Vec<_> = bound.iter().map(|(_, fd)| fd.as_fd()).collect();
-        self.link.send(&self.poll, ToDaemon::Attach { ports: Vec::new(), listeners }, &fds);
+        self.link.send(&self.poll, ToDaemon::Attach { ports: Vec::new(), listeners }, &fds).map_err(helper::lost)?;
         self.container.listeners.extend(bound);
         self.record.spec.network.publish.push(publication.clone());
         Ok(())

@@ -140,27 +140,38 @@ impl Link {
         }
     }
 
-    /// Tells the daemon, now or as soon as its socket takes it; who is not there is told nothing.
-    pub(crate) fn send(&mut self, poll: &Poll, message: ToDaemon, fds: &[BorrowedFd<'_>]) {
+    /// Tells the daemon, now or as soon as its socket takes it; who is not there is told nothing. Errors are those of
+    /// [`Link::flush`].
+    pub(crate) fn send(&mut self, poll: &Poll, message: ToDaemon, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
         if self.channel.is_none() {
-            return;
+            return Ok(());
         }
-        let Ok(fds) = fds.iter().map(BorrowedFd::try_clone_to_owned).collect() else { return };
-        self.out.push_back((message, fds));
-        self.flush(poll);
+        let copies: io::Result<_> = fds.iter().map(BorrowedFd::try_clone_to_owned).collect();
+        let copies = copies.map_err(|source| ChannelError::Io { what: "copy descriptors for", source })?;
+        self.out.push_back((message, copies));
+        self.flush(poll)
     }
 
-    /// Sends what waits; a connection that fails is found out by reading.
-    pub(crate) fn flush(&mut self, poll: &Poll) {
-        let Some(channel) = &self.channel else { return };
+    /// Sends what waits. A connection that is over is found out by reading; an error is about a message that will never be sent,
+    /// so no answer to it will come.
+    pub(crate) fn flush(&mut self, poll: &Poll) -> Result<(), ChannelError> {
+        let Some(channel) = &self.channel else { return Ok(()) };
+        let mut unsent = Ok(());
         while let Some((message, fds)) = self.out.front() {
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
             match channel.send(message, &fds) {
                 Err(error) if error.would_block() => break,
-                Ok(()) | Err(_) => drop(self.out.pop_front()),
+                Err(error) => {
+                    self.out.pop_front();
+                    if !error.is_gone() {
+                        unsent = Err(error);
+                    }
+                }
+                Ok(()) => drop(self.out.pop_front()),
             }
         }
         poll.set(channel, Token::Daemon, Interest { read: true, write: !self.out.is_empty() });
+        unsent
     }
 
     /// The next message; `Err` when the connection is over.
@@ -178,6 +189,26 @@ impl Link {
         if let Some(channel) = &self.channel {
             let _ = channel.set_nonblocking(false);
         }
-        self.flush(poll);
+        // Nobody is left who could act on what is not sent.
+        let _ = self.flush(poll);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_cannot_be_sent_is_told_and_the_next_one_goes() {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let poll = Poll::new().unwrap();
+        let mut link = Link::new(Path::new("/"), |_| Ok(()));
+        link.channel = Some(ours);
+        let long = ToDaemon::Exited { code: 1, error: Some("x".repeat(crate::channel::MESSAGE_MAX)), will_restart: false };
+        assert!(matches!(link.send(&poll, long, &[]), Err(ChannelError::TooLong(_))));
+        link.send(&poll, ToDaemon::Prepare, &[]).unwrap();
+        assert!(matches!(theirs.receive().unwrap(), Some((ToDaemon::Prepare, _))));
+        drop(theirs);
+        link.send(&poll, ToDaemon::Prepare, &[]).unwrap();
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 /// How many times a stream of an ended command is read before others get their turn.
 const DRAIN_MAX: usize = 64;
 
+/// The signals that end a start: there is no command yet that could have an opinion on them.
+const ENDS_A_START: [i32; 4] = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM];
+
 impl Supervisor {
     pub(super) fn session_ready(&mut self, number: u32, readable: bool) {
         let Some(session) = self.sessions.get_mut(&number) else { return };
@@ -109,11 +112,18 @@ impl Supervisor {
                 self.close_session(number, Some(&FromSupervisor::Failed { failure }));
             }
         } else if let Ok(word) = serde_json::from_slice(&frame.payload) {
-            self.word(streams, word);
+            self.word(number, streams, word);
         }
     }
 
-    fn word(&mut self, streams: Option<u32>, word: ToSession) {
+    fn word(&mut self, session: u32, streams: Option<u32>, word: ToSession) {
+        if let ToSession::Signal { signal } = word
+            && self.container.starter == Some(session)
+            && ENDS_A_START.contains(&signal)
+        {
+            let message = format!("the start was ended by signal {signal}");
+            return self.start_failed(Failure { message, hint: None, code: 128 + signal });
+        }
         let Some(number) = streams else { return };
         let Some(found) = self.streams.get_mut(&number) else { return };
         match word {

@@ -192,7 +192,8 @@ impl Supervisor {
                 .chain(self.container.listeners.iter().map(|(_, fd)| fd))
                 .map(AsFd::as_fd)
                 .collect();
-            self.link.send(&self.poll, ToDaemon::Attach { ports, listeners }, &fds);
+            let sent = self.link.send(&self.poll, ToDaemon::Attach { ports, listeners }, &fds);
+            self.was_sent(sent);
         }
         // A daemon that is away gets them with the next Hello.
         Ok(())

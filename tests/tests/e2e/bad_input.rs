@@ -8,6 +8,7 @@ for_both!(
     a_name_in_use_is_refused,
     an_unknown_container_is_named,
     nothing_half_made_is_left,
+    more_hosts_than_can_be_told_are_refused,
 );
 
 /// The words, the exit code, and what the message must name.
@@ -215,4 +216,12 @@ fn nothing_half_made_is_left(nl: &Netloom) {
     netloom_tests::wait_until("the processes are gone", || nl.host.processes().len() == processes);
     assert_eq!([listing("ps -a -q"), listing("leases --json"), listing("network ls -q")], before);
     nl.ok("run --rm --name x true");
+}
+
+/// A start that cannot be said to the supervisor must not wait for ever.
+fn more_hosts_than_can_be_told_are_refused(nl: &Netloom) {
+    let hosts: String = (0..4000).map(|index| format!("--add-host a-name-that-is-rather-long-{index}:10.0.0.1 ")).collect();
+    let why = nl.fails(&format!("run --rm {hosts} true"), 125);
+    assert!(why.contains("network options") && why.contains("--add-host"), "{why}");
+    assert_eq!(nl.ok("ps -a -q"), "");
 }
