@@ -144,25 +144,29 @@ impl Daemon {
                 let wanted = Wanted { request: &wanted, kept: Kept::default(), ifname, default_route: first };
                 let attachment = self.lease(state, &id, wanted)?;
                 state.by_id_mut(&id)?.leases.push(attachment.clone());
-                Some(attachment)
+                attachment
             } else {
-                None
+                // With the check under one lock, so that a second connect finds it.
+                return self.connected(state, &id, wanted);
             };
             (id, attachment)
         };
-        if let Some(attachment) = attachment {
-            let connected = self.request(&id, Request::Connect { attachment }, CONNECT_PATIENCE).await;
-            if let Err(error) = connected.and_then(|()| self.check_attached(&id, network)) {
-                // An interface without a port would be a dead end.
-                self.request(&id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await.ok();
-                self.forget_network(&id, network);
-                return Err(error);
-            }
+        let connected = self.request(&id, Request::Connect { attachment }, CONNECT_PATIENCE).await;
+        if let Err(error) = connected.and_then(|()| self.check_attached(&id, network)) {
+            // An interface without a port would be a dead end.
+            self.request(&id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await.ok();
+            self.forget_network(&id, network);
+            return Err(error);
         }
-        let mut state = self.state();
-        state.by_id_mut(&id)?.record.spec.network.networks.push(wanted);
-        self.write_record(state.by_id(&id)?)?;
-        self.refresh_names(&state, &[network.to_owned()]);
+        self.connected(&mut self.state(), &id, wanted)
+    }
+
+    /// Writes down that a container is on one more network.
+    fn connected(&self, state: &mut State, id: &str, wanted: NetworkRequest) -> Result<()> {
+        let network = wanted.network.clone();
+        state.by_id_mut(id)?.record.spec.network.networks.push(wanted);
+        self.write_record(state.by_id(id)?)?;
+        self.refresh_names(state, &[network]);
         Ok(())
     }
 

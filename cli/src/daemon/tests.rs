@@ -275,6 +275,11 @@ async fn a_running_container_is_connected_and_disconnected() {
         panic!("no interface was asked for")
     };
     assert_eq!((attachment.ifname.as_str(), attachment.default_route), ("eth1", false));
+    let again = ConnectNetwork { container: "web".to_owned(), ..ConnectNetwork::default() };
+    let refused = daemon.connect("lab", again.clone()).await.unwrap_err();
+    assert!(refused.kind == Kind::Conflict && refused.message.contains("being connected"), "{}", refused.message);
+    lab(&daemon, "wide", "10.0.0.0/16");
+    assert!(daemon.connect("wide", again).await.unwrap_err().message.contains("overlap"));
     supervisor.attach(vec![attachment], Vec::new()).await.unwrap();
     supervisor.done(request);
     connecting.await.unwrap().unwrap();
