@@ -283,14 +283,24 @@ impl Kept {
 
 fn plan(state: &State, container: &Container, attachments: Vec<Attachment>) -> Plan {
     let network = &container.record.spec.network;
-    let gateways = attachments.iter().filter_map(|attachment| attachment.gateway).map(IpAddr::V4).take(1);
-    let nameservers = if network.dns.is_empty() { gateways.collect() } else { network.dns.clone() };
-    let join_pid = match &network.mode {
-        NetworkMode::Container { container } => state.find(container).ok().and_then(|joined| joined.status.pid),
+    let joined = match &network.mode {
+        NetworkMode::Container { container } => state.find(container).ok(),
         _ => None,
     };
-    let own = attachments.iter().flat_map(Attachment::addresses).map(|(ip, _)| (ip, vec![container.hostname().to_owned()]));
-    let added = network.add_host.iter().map(|(name, ip)| (*ip, vec![name.clone()]));
-    let hosts = own.chain(added).collect();
-    Plan { attachments, join_pid, nameservers, search: network.dns_search.clone(), hosts }
+    let join_pid = joined.and_then(|joined| joined.status.pid);
+    // Who shares a network shares its names: those of the joined container come first.
+    let names = |joined: &Container| {
+        let plan = plan(state, joined, joined.leases.clone());
+        (plan.nameservers, plan.search, plan.hosts)
+    };
+    let (mut nameservers, mut search, mut hosts) = joined.map(names).unwrap_or_default();
+    if !network.dns.is_empty() {
+        nameservers.clone_from(&network.dns);
+    } else if joined.is_none() {
+        nameservers.extend(attachments.iter().filter_map(|attachment| attachment.gateway).map(IpAddr::V4).take(1));
+    }
+    search.extend(network.dns_search.iter().cloned());
+    hosts.extend(attachments.iter().flat_map(Attachment::addresses).map(|(ip, _)| (ip, vec![container.hostname().to_owned()])));
+    hosts.extend(network.add_host.iter().map(|(name, ip)| (*ip, vec![name.clone()])));
+    Plan { attachments, join_pid, nameservers, search, hosts }
 }

@@ -347,15 +347,20 @@ async fn a_stopped_container_cannot_be_joined_and_a_running_one_is_joined_by_its
     let id = daemon.create(named("web", spec(&[]))).unwrap().id;
     let mut joined = spec(&[]);
     joined.network.mode = NetworkMode::Container { container: "web".to_owned() };
+    joined.network.add_host = vec![("own".to_owned(), "10.9.9.9".parse().unwrap())];
     assert!(daemon.create(named("side", joined.clone())).unwrap_err().message.contains("not running"));
     let web = Supervisor::new(&daemon, &id).await;
-    web.start(Vec::new()).await;
+    let first = web.start(Vec::new()).await;
     until("it runs", || state(&daemon, "web") == State::Running).await;
     let side = daemon.create(named("side", joined)).unwrap().id;
     daemon.rename("web", "www".to_owned()).unwrap();
     assert_eq!(daemon.inspect("side").unwrap().network_mode, format!("container:{id}"));
     let supervisor = Supervisor::new(&daemon, &side).await;
-    assert_eq!(supervisor.prepare().await.unwrap().join_pid, Some(4242));
+    let plan = supervisor.prepare().await.unwrap();
+    assert_eq!(plan.join_pid, Some(4242));
+    assert!(plan.attachments.is_empty() && !first.nameservers.is_empty());
+    assert_eq!((plan.nameservers, &plan.hosts[..first.hosts.len()]), (first.nameservers, &first.hosts[..]));
+    assert_eq!(plan.hosts.last().unwrap().1, ["own"]);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -129,6 +129,9 @@ fn container_mode_shares_the_network_and_nothing_else(nl: &Netloom) {
     assert_eq!(show("base"), show("guest"));
     assert!(links("guest").contains("eth0"));
     assert_eq!(nl.ok("exec base ip route"), nl.ok("exec guest ip route"));
+    for file in ["/etc/resolv.conf", "/etc/hosts"] {
+        assert_eq!(nl.ok(&format!("exec base cat {file}")), nl.ok(&format!("exec guest cat {file}")), "{file}");
+    }
     // They talk over lo.
     // Its input stays open: nc hangs up at the end of it.
     let server = nl.start("exec -i base busybox nc -l -p 7000");
