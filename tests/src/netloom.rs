@@ -91,6 +91,14 @@ impl Netloom {
         self.start(line).finish_within(DEADLINE * 2)
     }
 
+    /// Runs `netloom LINE` to its end with its standard output to a file.
+    #[track_caller]
+    pub fn run_to(&self, file: &str, line: &str) -> Finished {
+        let mut command = self.host.command(Place::Host, self.who(), self.host.dir());
+        command.args(["sh", "-c", &format!("exec \"$@\" >{file}"), "sh"]).args(self.words(line));
+        Running::start(command, &format!("netloom {line} >{file}")).finish_within(DEADLINE * 2)
+    }
+
     /// Runs `netloom LINE` with `input` on its standard input.
     #[track_caller]
     pub fn run_with_input(&self, line: &str, input: impl Into<Vec<u8>>) -> Finished {

@@ -24,7 +24,8 @@ pub(super) fn output(mut reader: FrameReader<UnixStream>, events: &Sender<Event>
         let event = match reader.read_frame() {
             Ok(Some(Incoming::Stdout(bytes))) => match stdout.write(bytes) {
                 Ok(()) => continue,
-                Err(_) => Event::StdoutClosed,
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Event::StdoutClosed,
+                Err(error) => Event::StdoutFailed(error),
             },
             Ok(Some(Incoming::Stderr(bytes))) => {
                 // Without a stderr there is no place to complain.

@@ -11,6 +11,7 @@ for_both!(
     a_terminal_needs_a_terminal,
     the_init_reaps_what_others_left,
     options_end_at_the_first_word_that_is_none,
+    output_that_cannot_be_written_is_told,
 );
 
 const CODES: [(&str, i32); 9] = [
@@ -79,4 +80,13 @@ fn options_end_at_the_first_word_that_is_none(nl: &Netloom) {
     assert_eq!(nl.ok("run --rm -- echo -n"), "");
     nl.ok("run -d --name a sleep 1000");
     assert_eq!(nl.ok("exec a echo -i -t"), "-i -t");
+}
+
+fn output_that_cannot_be_written_is_told(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    for line in ["run --rm echo hi", "exec a echo hi"] {
+        let ended = nl.run_to("/dev/full", line);
+        assert!(ended.code == 125 && ended.stderr.contains("standard output: no space left"), "{ended:?}");
+    }
+    wait_until("nothing else is left", || nl.ok("ps -a -q").lines().count() == 1);
 }
