@@ -102,6 +102,7 @@ impl Command<'_> {
         if !no_new_privileges {
             filters.iter().try_for_each(Filters::install)?;
         }
+        self.make_workdir();
         identity.assume()?;
         helper::protect()?;
         self.enter_workdir()?;
@@ -138,12 +139,16 @@ impl Command<'_> {
         workdir.unwrap_or_else(|| Path::new("/"))
     }
 
-    fn enter_workdir(&self) -> Result<()> {
+    /// As docker does for `-w`, whoever the command's user is. What is in the way shows when the directory is entered.
+    fn make_workdir(&self) {
         let dir = self.workdir();
-        // As docker does for `-w`.
         if self.added.is_none() && !dir.exists() {
             let _ = fs::create_dir_all(dir);
         }
+    }
+
+    fn enter_workdir(&self) -> Result<()> {
+        let dir = self.workdir();
         chdir(dir).doing(format_args!("enter the working directory {}", dir.display()))
     }
 

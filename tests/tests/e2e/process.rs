@@ -38,6 +38,7 @@ fn a_file_of_variables_is_read(nl: &Netloom) {
 fn the_directory_is_what_was_said(nl: &Netloom) {
     assert_eq!(nl.ok("run --rm -w /usr/share pwd"), "/usr/share");
     assert_eq!(nl.ok("run --rm -w /not/there/yet pwd"), "/not/there/yet");
+    assert_eq!(nl.ok("run --rm -u 1000 -w /not/there/yet pwd"), "/not/there/yet");
     assert_eq!(nl.ok("run --rm pwd"), "/");
 }
 
