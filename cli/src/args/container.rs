@@ -9,6 +9,7 @@ use crate::{
     session::{DEFAULT_DETACH_KEYS, DetachKeys},
     words::{
         container::{EnvWord, env},
+        filter::{Filter, filter},
         mount::{CopyPath, absolute, copy_path},
         publish::PublishSpec,
         quantity::{Since, Tail, since, tail},
@@ -73,13 +74,22 @@ pub struct PsArgs {
     /// Those that do not run, too
     #[arg(short, long)]
     pub all: bool,
+    /// Those alone that match: name=TEXT, status=STATE, network=NAME or label=KEY[=VALUE] (repeat)
+    #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
+    pub filters: Vec<Filter>,
+    /// The N that were made last, running or not
+    #[arg(short = 'n', long, value_name = "N")]
+    pub last: Option<usize>,
+    /// The one that was made last, running or not
+    #[arg(short, long, conflicts_with = "last")]
+    pub latest: bool,
     #[command(flatten)]
     pub list: ListArgs,
 }
 
 /// Print all there is to know about containers or networks
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom inspect web\n  $ netloom inspect --format '{{.networks.bridge.ip_address}}' web")]
+#[command(mut_arg("format", |arg| arg.short('f')), after_help = "EXAMPLES:\n  $ netloom inspect web\n  $ netloom inspect --format '{{.networks.bridge.ip_address}}' web")]
 pub struct InspectArgs {
     #[command(flatten)]
     pub format: FormatArgs,

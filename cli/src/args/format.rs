@@ -5,7 +5,8 @@ use clap::Args;
 /// The format of anything that is printed as data.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FormatArgs {
-    /// Print as `table`, as `json`, or each row by a template of JSON keys such as '{{.name}}\t{{json .ports}}'
+    /// Print as `table`, as `json`, or each row by a template of JSON keys such as '{{.name}}\t{{json .ports}}'; after `table`
+    /// its columns have headers
     #[arg(long, value_name = "FORMAT", help_heading = "Output")]
     pub format: Option<String>,
     /// The same as --format json

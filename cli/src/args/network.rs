@@ -92,7 +92,7 @@ pub struct LsArgs {
 
 /// Print all there is to know about networks
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom network inspect bridge\n  $ netloom network inspect --format '{{.gateway}}' bridge")]
+#[command(mut_arg("format", |arg| arg.short('f')), after_help = "EXAMPLES:\n  $ netloom network inspect bridge\n  $ netloom network inspect --format '{{.gateway}}' bridge")]
 pub struct InspectArgs {
     #[command(flatten)]
     pub format: FormatArgs,

@@ -15,8 +15,7 @@ pub fn doctor(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     let findings = probe::all().map_err(|error| CliError::io("cannot look at this machine", &error))?;
     match &format {
         Format::Table => output::lines(findings.iter().map(|finding| text(finding, context.paint)))?,
-        Format::Json => output::json(&findings)?,
-        Format::Template(_) => findings.iter().try_for_each(|finding| output::one(finding, &format))?,
+        _ => output::all(&findings, &format)?,
     }
     let runs = findings.iter().all(|finding| finding.verdict != Verdict::Bad);
     if runs { Ok(()) } else { Err(CliError::already_told()) }

@@ -65,7 +65,7 @@ pub fn drops(args: &DropsArgs, context: &Context) -> Result<(), CliError> {
     if !args.follow {
         return listing::<Drop>("drops", args.network.as_deref(), &args.list, context);
     }
-    let format = Format::of::<NewDrops>(&args.list.format)?;
+    let format = Format::of_stream::<NewDrops>(&args.list.format)?;
     let path = path("drops", args.network.as_deref());
     let mut before = Seen::new(context.client.get(&path)?);
     loop {
@@ -108,7 +108,7 @@ impl Seen {
 }
 
 pub fn events(args: &EventsArgs, context: &Context) -> Result<(), CliError> {
-    let format = Format::of::<Event>(&args.format)?;
+    let format = Format::of_stream::<Event>(&args.format)?;
     let view = View { no_trunc: false, now: SystemTime::now() };
     context.client.lines(&format!("/v1/events?follow={}", args.follow), |line| {
         let event: Event = serde_json::from_slice(line).map_err(|error| CliError::failed(format!("an event makes no sense: {error}")))?;

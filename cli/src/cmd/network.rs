@@ -92,10 +92,7 @@ fn inspect(args: &InspectArgs, context: &Context) -> Result<(), CliError> {
         found.push(context.client.get(&network_path(name))?);
         Ok(None)
     });
-    match format {
-        Format::Table | Format::Json => output::json(&found)?,
-        Format::Template(_) => found.iter().try_for_each(|network| output::one(network, &format))?,
-    }
+    output::all(&found, &format)?;
     outcome
 }
 

@@ -23,8 +23,7 @@ pub fn port(args: &PortArgs, context: &Context) -> Result<(), CliError> {
     }
     match format {
         Format::Table => output::lines(bindings.iter().map(|binding| text(binding, args.port.is_none()))),
-        Format::Json => output::json(&bindings),
-        Format::Template(_) => bindings.iter().try_for_each(|binding| output::one(binding, &format)),
+        _ => output::all(&bindings, &format),
     }
 }
 

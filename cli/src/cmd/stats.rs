@@ -21,7 +21,7 @@ pub fn stats(args: &StatsArgs, context: &Context) -> Result<(), CliError> {
     loop {
         let rows = look(args, context)?;
         match format {
-            Format::Table => {
+            Format::Table | Format::Columns(_) => {
                 if terminal {
                     // Home, and what is below it cleared: the table stays in one place.
                     output::print("\x1b[H\x1b[J")?;

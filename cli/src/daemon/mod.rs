@@ -148,6 +148,7 @@ impl MainError {
 
 /// `netloom __daemon`: the first one detaches and starts the second, which stays until nothing runs and nobody asks.
 pub fn main(root: &Path) -> ExitCode {
+    netloom_runtime::supervisor::name_process(c"netloom");
     let paths = Paths::at(root);
     let result = if env::var_os(start::DETACHED).is_some() { run(&paths) } else { detach(&paths) };
     match result {

@@ -62,6 +62,8 @@ pub enum Format {
     Table,
     Json,
     Template(Template),
+    /// `table` and a template: its columns under headers.
+    Columns(Template),
 }
 
 impl Format {
@@ -72,10 +74,22 @@ impl Format {
             "json" => Ok(Self::Json),
             word if word.contains("{{") => {
                 let sample = serde_json::to_value(R::sample()).map_err(|error| unprintable(&error))?;
-                Template::parse(word, &sample).map(Self::Template)
+                match word.strip_prefix("table ") {
+                    Some(columns) => Template::parse(columns.trim_start(), &sample).map(Self::Columns),
+                    None => Template::parse(word, &sample).map(Self::Template),
+                }
             }
             word => Err(CliError::usage(format!("`--format`: `{word}` is not table, json or a template"))
                 .with_hint("a template names keys, such as '{{.name}}\\t{{json .}}'")),
+        }
+    }
+
+    /// The same for what has no end: it cannot be aligned.
+    pub fn of_stream<R: Row>(args: &FormatArgs) -> Result<Self, CliError> {
+        match Self::of::<R>(args)? {
+            Self::Columns(_) => Err(CliError::usage("`--format`: what has no end cannot be a table of a template")
+                .with_hint("leave out the word `table`: each row is printed as it comes")),
+            format => Ok(format),
         }
     }
 }
@@ -88,12 +102,19 @@ pub fn list<R: Row>(rows: &[R], format: &Format, args: &ListArgs) -> Result<(), 
     }
     match format {
         Format::Table => print(&table::render(R::HEADERS, rows.iter().map(|row| row.cells(&view)))),
-        Format::Json => json(rows),
-        Format::Template(template) => {
-            for row in rows {
-                line(&template.render(&value(row)?))?;
-            }
-            Ok(())
+        _ => all(rows, format),
+    }
+}
+
+/// Prints rows that have no table of their own: as JSON, or by a template.
+pub fn all<R: Row>(rows: &[R], format: &Format) -> Result<(), CliError> {
+    match format {
+        Format::Table | Format::Json => json(rows),
+        Format::Template(template) => rows.iter().try_for_each(|row| line(&template.render(&value(row)?))),
+        Format::Columns(template) => {
+            let cells = rows.iter().map(|row| Ok(template.cells(&value(row)?))).collect::<Result<Vec<_>, CliError>>()?;
+            let headers = template.headers();
+            print(&table::render(&headers.iter().map(String::as_str).collect::<Vec<_>>(), cells))
         }
     }
 }
@@ -101,7 +122,7 @@ pub fn list<R: Row>(rows: &[R], format: &Format, args: &ListArgs) -> Result<(), 
 /// Prints one thing that has no table: as JSON, or by a template.
 pub fn one<R: Row>(row: &R, format: &Format) -> Result<(), CliError> {
     match format {
-        Format::Template(template) => line(&template.render(&value(row)?)),
+        Format::Template(_) | Format::Columns(_) => all(std::slice::from_ref(row), format),
         Format::Table | Format::Json => json(row),
     }
 }
@@ -111,7 +132,7 @@ pub fn stream_item<R: Row>(row: &R, format: &Format, text: impl FnOnce(&R) -> St
     match format {
         Format::Table => line(&text(row)),
         Format::Json => line(&serde_json::to_string(row).map_err(|error| unprintable(&error))?),
-        Format::Template(template) => line(&template.render(&value(row)?)),
+        Format::Template(template) | Format::Columns(template) => line(&template.render(&value(row)?)),
     }
 }
 

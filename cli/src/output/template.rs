@@ -2,7 +2,7 @@
 //!
 //! There is no language here: a key, or `json` and a key; `\t` and `\n` between. Keys are checked against a sample of the type, so
 //! that a wrong one is refused even when there is nothing to print. A key below a map, or a number below an array, may be absent:
-//! that prints nothing.
+//! that prints nothing. After `table`, the template's tabs part columns, which are aligned under headers made of the keys.
 
 use serde_json::Value;
 
@@ -46,20 +46,53 @@ impl Template {
 
     /// One row's text. Strings stand without quotes, null is nothing, lists and objects are JSON.
     pub fn render(&self, row: &Value) -> String {
-        let mut text = String::new();
+        let text = |part: &Part| match part {
+            Part::Text(words) => words.clone(),
+            Part::Key { path, json } => printed(row, path, *json),
+        };
+        self.parts.iter().map(text).collect()
+    }
+
+    /// One row's text, parted at the template's own tabs: one in a value parts nothing.
+    pub fn cells(&self, row: &Value) -> Vec<String> {
+        self.columns(|path, json| printed(row, path, json))
+    }
+
+    /// The headers of such columns: the last name of each key.
+    pub fn headers(&self) -> Vec<String> {
+        self.columns(|path, _| {
+            let name = path.iter().rfind(|name| name.parse::<usize>().is_err());
+            name.map_or_else(|| "JSON".to_owned(), |name| name.replace('_', " ").to_uppercase())
+        })
+    }
+
+    fn columns(&self, text: impl Fn(&[String], bool) -> String) -> Vec<String> {
+        let (mut columns, mut column) = (Vec::new(), String::new());
         for part in &self.parts {
             match part {
-                Part::Text(words) => text.push_str(words),
-                Part::Key { path, json } => match (follow(row, path), json) {
-                    (Some(value), true) => text.push_str(&value.to_string()),
-                    (None, true) => text.push_str("null"),
-                    (Some(Value::String(words)), false) => text.push_str(words),
-                    (Some(Value::Null) | None, false) => {}
-                    (Some(value), false) => text.push_str(&value.to_string()),
-                },
+                Part::Key { path, json } => column.push_str(&text(path, *json)),
+                Part::Text(words) => {
+                    for (at, piece) in words.split('\t').enumerate() {
+                        if at > 0 {
+                            columns.push(std::mem::take(&mut column));
+                        }
+                        column.push_str(piece);
+                    }
+                }
             }
         }
-        text
+        columns.push(column);
+        columns
+    }
+}
+
+fn printed(row: &Value, path: &[String], json: bool) -> String {
+    match (follow(row, path), json) {
+        (Some(value), true) => value.to_string(),
+        (None, true) => "null".to_owned(),
+        (Some(Value::String(words)), false) => words.clone(),
+        (Some(Value::Null) | None, false) => String::new(),
+        (Some(value), false) => value.to_string(),
     }
 }
 
@@ -160,6 +193,15 @@ mod tests {
         }
         let all = Template::parse("{{json .}}", &sample()).expect("a template").render(&row());
         assert_eq!(serde_json::from_str::<Value>(&all).expect("JSON"), row());
+    }
+
+    #[test]
+    fn tabs_of_the_template_part_columns_under_the_keys_names() {
+        let word = "{{.name}}\\t{{.networks.bridge.ip_address}}/{{.ports.0}}\t{{json .}}";
+        let template = Template::parse(word, &sample()).expect("a template");
+        assert_eq!(template.headers(), ["NAME", "IP ADDRESS/PORTS", "JSON"]);
+        let row = json!({ "name": "a\tb", "ports": [1] });
+        assert_eq!(template.cells(&row), ["a\tb".to_owned(), "/1".to_owned(), row.to_string()]);
     }
 
     #[test]

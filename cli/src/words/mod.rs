@@ -3,6 +3,7 @@
 //! Nothing here touches the system: a path is not looked at, a name is not resolved.
 
 pub mod container;
+pub mod filter;
 pub mod mount;
 pub mod network;
 pub mod publish;

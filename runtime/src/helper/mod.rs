@@ -48,6 +48,7 @@ pub(crate) const PROBE: &str = "probe";
 
 /// The helper that the program becomes when its first argument is [`ARGUMENT`].
 pub fn main() -> ExitCode {
+    crate::supervisor::name_process(c"netloom-helper");
     let probe = std::env::args_os().nth(2).is_some_and(|word| word == PROBE);
     match if probe { crate::probe::serve() } else { userns::serve() } {
         Ok(()) => ExitCode::SUCCESS,

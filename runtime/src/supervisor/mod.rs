@@ -28,7 +28,7 @@ mod streams;
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
+    ffi::{CStr, OsString},
     fs::{self, File},
     io,
     os::{
@@ -43,6 +43,7 @@ use std::{
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::{
+        prctl,
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         signalfd::{SfdFlags, SignalFd},
         stat::{Mode, umask},
@@ -69,6 +70,9 @@ use crate::{
 /// The first argument of the program that makes it a supervisor; the root and the container's ID follow.
 pub const ARGUMENT: &str = "__supervisor";
 
+/// How long no session is accepted once one could not be.
+const ACCEPT_DELAY: Duration = Duration::from_millis(100);
+
 /// Starts the supervisor of a container whose record is on disk, and returns its first session. It inherits the caller's limits.
 pub fn spawn(root: &Path, id: &str) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
@@ -81,6 +85,7 @@ pub fn spawn(root: &Path, id: &str) -> io::Result<UnixStream> {
 /// The supervisor that the program becomes when its first argument is [`ARGUMENT`]. `arguments` are those after it; standard input
 /// is the first session.
 pub fn main(arguments: impl IntoIterator<Item = OsString>, start_daemon: DaemonStarter) -> ExitCode {
+    name_process(c"netloom-sv");
     let mut arguments = arguments.into_iter();
     let (Some(root), Some(id)) = (arguments.next(), arguments.next().and_then(|id| id.into_string().ok())) else {
         return ExitCode::from(2);
@@ -101,6 +106,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, start_daemon: DaemonS
             ExitCode::FAILURE
         }
     }
+}
+
+/// What ps(1) and top(1) call this process: it would be `exe` after the link it was started by. At most 15 bytes.
+pub fn name_process(name: &CStr) {
+    // It only helps people.
+    let _ = prctl::set_name(name);
 }
 
 /// Leaves the caller's session, terminal and directory; returns what was standard input.
@@ -135,6 +146,8 @@ struct Supervisor {
     /// Children that ended before their helper could tell of them.
     early: Vec<(i32, i32)>,
     next: u32,
+    /// When the listener is looked at again, after it could not be.
+    accept_again: Option<Instant>,
     /// Ends once everything is said.
     finished: bool,
 }
@@ -173,6 +186,7 @@ impl Supervisor {
             tasks: BTreeMap::new(),
             early: Vec::new(),
             next: 0,
+            accept_again: None,
             finished: false,
         };
         if supervisor.link.retry(&supervisor.poll, true) {
@@ -216,7 +230,7 @@ impl Supervisor {
     /// The next moment at which something is due without being told.
     fn deadline(&self) -> Option<Instant> {
         let link = self.link.deadline();
-        [link, self.container.deadline()].into_iter().flatten().min()
+        [link, self.container.deadline(), self.accept_again].into_iter().flatten().min()
     }
 
     fn time_passed(&mut self) {
@@ -227,13 +241,29 @@ impl Supervisor {
                 self.say_hello();
             }
         }
+        if self.accept_again.is_some_and(|at| at <= now) {
+            self.accept_again = None;
+            self.poll.set(&self.listener, Token::Sessions, Interest::READ);
+        }
         self.container_time_passed(now);
     }
 
     fn accept(&mut self) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            if let Ok(session) = Session::new(stream) {
-                self.adopt(session);
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => {
+                    if let Ok(session) = Session::new(stream) {
+                        self.adopt(session);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted) => {}
+                Err(_) => {
+                    // Without a free descriptor the listener would stay ready, and this process would turn for nothing.
+                    self.poll.set(&self.listener, Token::Sessions, Interest::NONE);
+                    self.accept_again = Some(Instant::now() + ACCEPT_DELAY);
+                    return;
+                }
             }
         }
     }

@@ -79,6 +79,7 @@ pub(crate) struct Interest {
 
 impl Interest {
     pub(crate) const READ: Self = Self { read: true, write: false };
+    pub(crate) const NONE: Self = Self { read: false, write: false };
     pub(crate) const WRITE: Self = Self { read: false, write: true };
 }
 
@@ -100,7 +101,7 @@ impl Poll {
 
     /// Waits for `interest` on a descriptor from now on, whatever was waited for before; for nothing at all: not even its end.
     pub(crate) fn set(&self, fd: impl AsFd, token: Token, interest: Interest) {
-        if interest == (Interest { read: false, write: false }) {
+        if interest == Interest::NONE {
             let _ = self.0.delete(fd);
             return;
         }

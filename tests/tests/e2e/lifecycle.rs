@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use netloom_tests::{Netloom, Running, at, backend, wait_until};
+use netloom_tests::{Netloom, Place, Running, at, backend, wait_until};
 
 for_both!(
     run_in_the_background_prints_the_id,
@@ -21,6 +21,9 @@ for_both!(
     always_ends_with_stop,
     a_cidfile_and_labels_are_kept,
     ps_shows_what_runs,
+    ps_picks_by_filters_and_age,
+    processes_have_names,
+    a_supervisor_without_descriptors_rests,
     inspect_has_every_key,
     the_daemon_ends_when_nothing_runs,
     two_roots_never_see_each_other,
@@ -216,6 +219,59 @@ fn ps_shows_what_runs(nl: &Netloom) {
     assert_eq!(nl.ok("ps -q"), id[..12]);
     assert_eq!(nl.ok("ps --format '{{.name}} {{.state}}'"), "a running");
     assert_eq!(at(&nl.json("ps --json")[0], "id"), id);
+}
+
+fn ps_picks_by_filters_and_age(nl: &Netloom) {
+    nl.ok("network create blue");
+    nl.ok("run -d --name web-1 --label tier=front sleep 1000");
+    nl.ok("run -d --name web-2 --net blue sleep 1000");
+    nl.ok("run --name job true");
+    let table = [
+        ("ps --filter name=web", "web-2\nweb-1"),
+        ("ps -f status=exited", "job"),
+        ("ps -a -f name=job -f name=web-1", "job\nweb-1"),
+        ("ps -f network=blue", "web-2"),
+        ("ps -f label=tier=front -f name=web", "web-1"),
+        ("ps -f label=tier=back", ""),
+        ("ps -l", "job"),
+        ("ps -n 2", "job\nweb-2"),
+    ];
+    for (line, names) in table {
+        assert_eq!(nl.ok(&format!("{line} --format '{{{{.name}}}}'")), names, "{line}");
+    }
+    let columns = nl.ok("ps --format 'table {{.name}}\\t{{.state}}'");
+    assert_eq!(columns, "NAME    STATE\nweb-2   running\nweb-1   running");
+    assert_eq!(nl.ok("inspect -f '{{.name}}' web-1"), "web-1");
+    assert_eq!(nl.ok("network inspect -f '{{.name}}' blue"), "blue");
+}
+
+fn processes_have_names(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let comm = |pid: i64| nl.host.ok(&format!("cat /proc/{pid}/comm")).trim().to_owned();
+    assert_eq!((comm(nl.daemon()), comm(nl.supervisor("a"))), ("netloom".to_owned(), "netloom-sv".to_owned()));
+}
+
+fn a_supervisor_without_descriptors_rests(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let supervisor = nl.supervisor("a");
+    // The limits of a process are its own user's to set.
+    let limit =
+        |files: u32| nl.host.start_as(nl.who(), Place::Host, &format!("prlimit --pid {supervisor} --nofile={files}:")).finish().exits(0);
+    limit(3);
+    let mut waiting = nl.start("exec a echo through");
+    let ticks = || {
+        let stat = nl.host.ok(&format!("cat /proc/{supervisor}/stat"));
+        let fields: Vec<u64> = stat.rsplit_once(')').expect("a stat").1.split_whitespace().map(|word| word.parse().unwrap_or(0)).collect();
+        fields[11] + fields[12]
+    };
+    let before = ticks();
+    // What is measured is what it does while nothing can happen.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(waiting.is_running(), "it had descriptors left");
+    let used = ticks() - before;
+    limit(1024);
+    assert_eq!(waiting.finish().exits(0).text(), "through");
+    assert!(used < 20, "it turned for {used} ticks of 70");
 }
 
 fn inspect_has_every_key(nl: &Netloom) {
