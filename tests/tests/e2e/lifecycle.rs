@@ -322,7 +322,7 @@ fn the_environment_is_that_of_the_run_command(nl: &Netloom) {
     let words = nl.words("run --rm sh -c 'umask; ulimit -n; pwd; env'").into_iter().map(|word| format!("'{}'", word.replace('\'', "\"")));
     let line = words.collect::<Vec<_>>().join(" ");
     let script = nl.host.write("as-typed", format!("umask 027; ulimit -n 512; cd /usr; exec {line}"));
-    let running: Running = nl.host.start_as(nl.who(), netloom_tests::Place::Host, &format!("sh {}", script.display()));
+    let running: Running = nl.host.start_as(nl.who(), Place::Host, &format!("sh {}", script.display()));
     let seen = running.finish().exits(0).text();
     let lines: BTreeSet<_> = seen.lines().collect();
     assert!(lines.contains("0027") && lines.contains("512"), "{seen}");
