@@ -229,7 +229,8 @@ impl Command<'_> {
 /// Signals as a command expects them: none blocked, none ignored.
 fn restore_signals() -> Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing("unblock signals")?;
-    sys::process::default_sigpipe().doing("reset SIGPIPE")
+    sys::process::default_signals();
+    Ok(())
 }
 
 /// Closes every descriptor but the standard ones, `keep` and those of `stdio`.

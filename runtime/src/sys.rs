@@ -441,11 +441,13 @@ pub(crate) mod process {
         Errno::result(unsafe { libc::kill(pid.as_raw(), signal) }).map(drop)
     }
 
-    /// Takes back what Rust's runtime does to SIGPIPE: it ends the process again.
-    pub(crate) fn default_sigpipe() -> nix::Result<()> {
-        use nix::sys::signal::{SigHandler, Signal, signal};
-        // SAFETY: the default action runs no code of ours.
-        unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }.map(drop)
+    /// Takes back what was done to signals: Rust's runtime ignores SIGPIPE, nohup(1) SIGHUP, a shell SIGINT and SIGQUIT for what it
+    /// runs behind. Signals that may not be changed stay as they are.
+    pub(crate) fn default_signals() {
+        for signal in 1..=libc::SIGRTMAX() {
+            // SAFETY: the default action runs no code of ours; a number that is refused changes nothing.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
     }
 
     /// Gives the caller a session keyring of its own, so that it cannot see its parent's keys.

@@ -55,11 +55,11 @@ pub(crate) struct Plug<'a> {
 impl State {
     pub(crate) fn tenants(&self) -> impl Iterator<Item = Tenant<'_>> {
         let containers = self.containers.values().flat_map(|container| {
-            container.leases.iter().map(move |lease| Tenant {
-                id: container.id(),
-                name: container.name(),
-                lease,
-                port: container.port_on(&lease.network).map(|port| port.port),
+            container.leases.iter().map(move |planned| {
+                // What was attached says more than what was planned: by which backend.
+                let port = container.port_on(&planned.network);
+                let lease = port.map_or(planned, |port| &port.attachment);
+                Tenant { id: container.id(), name: container.name(), lease, port: port.map(|port| port.port) }
             })
         });
         let holders = self.holders.values().filter_map(|holder| {

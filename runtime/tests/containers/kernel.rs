@@ -620,10 +620,11 @@ fn stuck(lab: &mut Lab) -> (String, Session, i32) {
     let supervisor = lab.supervisor(&id);
     let children = || fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
     let mut helper = None;
+    // What it waits in is told to nobody, since it may not be traced; that it sleeps is.
     eventually("the helper waits", || {
         helper = children().split_whitespace().find_map(|pid| {
-            let waits_in = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-            (waits_in == "wait_for_partner").then(|| pid.parse().unwrap())
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S')).then(|| pid.parse().unwrap())
         });
         helper.is_some()
     });
