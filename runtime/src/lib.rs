@@ -17,7 +17,7 @@ mod netlink;
 pub mod probe;
 mod process;
 pub mod protocol;
-mod rootfs;
+pub mod rootfs;
 pub mod socket_path;
 pub mod sockets;
 pub mod spec;

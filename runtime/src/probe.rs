@@ -1,15 +1,14 @@
 //! What this machine lets netloom do, for `doctor`: each finding with how to mend what is missing. Nothing is changed.
 
 use std::{
-    ffi::CString,
     fs::{self, File},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, setns, unshare},
     sys::{
         utsname::uname,
@@ -24,9 +23,11 @@ use crate::{
     cgroup::{Kind, Survey},
     helper, host,
     isolation::user::become_root,
-    rootfs::mount as mounts,
+    rootfs::{
+        mount as mounts,
+        upper::{self, Disk},
+    },
     spec::Backend,
-    switches::Feature,
     sys, tap,
     userns::{self, Mapping, UserNamespace},
     veth,
@@ -72,33 +73,35 @@ impl Finding {
     }
 }
 
-/// Looks at everything, in a helper, since this process may have threads. Takes some ten milliseconds.
-pub fn all() -> io::Result<Vec<Finding>> {
-    let helper =
-        Command::new("/proc/self/exe").args([helper::ARGUMENT, helper::PROBE]).stdin(Stdio::null()).stderr(Stdio::null()).output()?;
+/// Looks at everything that matters to the instance at `root`, in a helper, since this process may have threads. Takes some ten
+/// milliseconds.
+pub fn all(root: &Path) -> io::Result<Vec<Finding>> {
+    let mut helper = Command::new("/proc/self/exe");
+    let helper = helper.args([helper::ARGUMENT, helper::PROBE]).arg(root).stdin(Stdio::null()).stderr(Stdio::null()).output()?;
     serde_json::from_slice(&helper.stdout).map_err(io::Error::other)
 }
 
 /// The helper's side: the findings as JSON on standard output.
-pub(crate) fn serve() -> io::Result<()> {
-    let json = serde_json::to_vec(&look())?;
+pub(crate) fn serve(root: &Path) -> io::Result<()> {
+    let json = serde_json::to_vec(&look(root))?;
     io::stdout().write_all(&json)
 }
 
-fn look() -> Vec<Finding> {
+fn look(root: &Path) -> Vec<Finding> {
+    let places = upper::places(root);
     let mut findings = vec![kernel(), tun()];
     if geteuid().is_root() {
         findings.push(backend(None));
         findings.push(Finding::good("user-namespaces", "not needed as root"));
         findings.push(proc_mount(None));
-        findings.push(overlay(None));
+        findings.push(overlay(None, &places));
     } else {
         match userns::create() {
             Ok(namespace) => {
                 findings.push(backend(Some(&namespace)));
                 findings.extend([Finding::good("user-namespaces", "allowed"), mapping(namespace.mapping)]);
                 findings.push(proc_mount(Some(&namespace)));
-                findings.push(overlay(Some(&namespace)));
+                findings.push(overlay(Some(&namespace), &places));
             }
             Err(error) => findings.push(Finding::bad("user-namespaces", error.to_string(), error.hint().unwrap_or("run netloom as root"))),
         }
@@ -235,37 +238,56 @@ fn proc_mount(namespace: Option<&UserNamespace>) -> Finding {
     }
 }
 
-/// Whether the host's root can be shown copy-on-write: an overlay whose writable side is a tmpfs with user attributes.
-fn overlay(namespace: Option<&UserNamespace>) -> Finding {
+/// Whether the host's root can be shown copy-on-write: by overlays whose writable side is on a tmpfs, or else in one of `places`.
+fn overlay(namespace: Option<&UserNamespace>, places: &[PathBuf]) -> Finding {
     let user = namespace.is_some();
-    let attempt = move |dir: &Path| try_overlay(dir, user).map_err(|error| error.to_string());
-    match attempt_in_child(namespace, CloneFlags::CLONE_NEWNS, attempt) {
-        Ok(()) => Finding::good("overlay", "the host's root can be shown copy-on-write"),
-        Err(error) => {
-            let hint = "as root: modprobe overlay; in user namespaces it needs Linux 5.11, and 6.6 for a tmpfs with user attributes";
+    let in_memory = move |dir: &Path| try_overlay(dir, dir, user).map_err(|error| error.to_string());
+    let error = match attempt_in_child(namespace, CloneFlags::CLONE_NEWNS, in_memory) {
+        Ok(()) => return Finding::good("overlay", "the host's root can be shown copy-on-write"),
+        Err(error) => error,
+    };
+    let on_disk = |place: &&PathBuf| {
+        let attempt = |dir: &Path| try_overlay_on_disk(dir, place).map_err(|error| error.to_string());
+        attempt_in_child(namespace, CloneFlags::CLONE_NEWNS, attempt).is_ok()
+    };
+    match places.iter().find(on_disk) {
+        Some(place) => {
+            let text = "the host's root can be shown copy-on-write; a tmpfs has no user attributes here, so what changes lies in";
+            Finding::good("overlay", format!("{text} {}", place.display()))
+        }
+        None => {
+            let hint = "as root: modprobe overlay; in user namespaces it needs Linux 5.11, and 6.6 or a /var/tmp with user attributes";
             Finding::limited("overlay", format!("no copy-on-write: {error}; the host's files are read-only in containers"), hint)
         }
     }
 }
 
-fn try_overlay(dir: &Path, user: bool) -> io::Result<()> {
+fn try_overlay_on_disk(dir: &Path, place: &Path) -> io::Result<()> {
+    let name = format!("probe-{}", std::process::id());
+    let disk = Disk::claim(&[place.to_owned()], &name).ok_or(io::ErrorKind::Unsupported)?;
+    let tried = try_overlay(dir, &disk.path, true);
+    fs::remove_dir_all(&disk.path)?;
+    tried
+}
+
+/// An overlay in `dir`, with its writable side in `layers`.
+fn try_overlay(dir: &Path, layers: &Path, user: bool) -> io::Result<()> {
     let none: Option<&str> = None;
-    if user && Feature::Userxattr.is_off() {
+    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), none)?;
+    if user && !upper::has_user_attributes(layers) {
         return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
     }
-    mount(Some("tmpfs"), dir, Some("tmpfs"), MsFlags::empty(), none)?;
-    for name in ["lower", "upper", "work", "at"] {
-        fs::create_dir(dir.join(name))?;
-    }
-    let path = |name: &str| dir.join(name).display().to_string();
+    let (lower, at, upper, work) = (dir.join("lower"), dir.join("at"), layers.join("upper"), layers.join("work"));
+    [&lower, &at, &upper, &work].into_iter().try_for_each(fs::create_dir)?;
     let extra = if user { ",userxattr" } else { "" };
-    let options = format!("lowerdir={},upperdir={},workdir={}{extra}", path("lower"), path("upper"), path("work"));
-    mount(Some("overlay"), &dir.join("at"), Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
-    let probe = dir.join("upper/probe");
+    let options = format!("lowerdir={},upperdir={},workdir={}{extra}", lower.display(), upper.display(), work.display());
+    mount(Some("overlay"), &at, Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+    let probe = upper.join("probe");
     fs::create_dir(&probe)?;
-    let name = CString::new(if user { "user.overlay.opaque" } else { "trusted.overlay.opaque" })?;
-    sys::mount::set_attribute(&probe, &name, b"y")?;
-    Ok(())
+    let name = if user { c"user.overlay.opaque" } else { c"trusted.overlay.opaque" };
+    let marked = sys::mount::set_attribute(&probe, name, b"y");
+    umount2(&at, MntFlags::MNT_DETACH)?;
+    Ok(marked?)
 }
 
 /// Tries something on a directory, in namespaces of its own.

@@ -12,7 +12,7 @@ use crate::{
 /// Ends with 1 if containers cannot run.
 pub fn doctor(args: &DoctorArgs, context: &Context) -> Result<(), CliError> {
     let format = Format::of::<Finding>(&args.format)?;
-    let findings = probe::all().map_err(|error| CliError::io("cannot look at this machine", &error))?;
+    let findings = probe::all(&context.client.paths.root).map_err(|error| CliError::io("cannot look at this machine", &error))?;
     match &format {
         Format::Table => output::lines(findings.iter().map(|finding| text(finding, context.paint)))?,
         _ => output::all(&findings, &format)?,

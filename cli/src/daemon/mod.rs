@@ -217,6 +217,8 @@ async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
     });
     daemon.restore(&routes).map_err(MainError::Restore)?;
     resolvers::follow(&daemon);
+    let sweeper = Arc::clone(&daemon);
+    tokio::spawn(async move { sweeper.sweep_layers().await });
     if let Some(asked) = asked {
         dhcp::serve(&daemon, asked).map_err(MainError::io("start the thread for DHCP"))?;
     }

@@ -6,9 +6,12 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use netloom_runtime::fabric::{
-    Fabric, FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
-    PortReport,
+use netloom_runtime::{
+    fabric::{
+        Fabric, FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
+        PortReport,
+    },
+    rootfs::upper::Layers,
 };
 use netloom_switch::{Mac, PortId, gateway::LeaseAnswer};
 
@@ -122,4 +125,10 @@ pub(crate) trait Launcher: fmt::Debug + Send + Sync {
 
     /// Makes the user namespace of the instance; `None` where containers need none (root).
     fn user_namespace(&self) -> super::error::Result<Option<OwnedFd>>;
+
+    /// Which writable layers of containers lie on disks.
+    fn layers(&self) -> Layers;
+
+    /// Removes those that nobody uses, meanwhile.
+    fn sweep(&self, namespace: OwnedFd);
 }

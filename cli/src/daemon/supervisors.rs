@@ -7,12 +7,14 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use netloom_runtime::{
     channel::{AsyncChannel, Channel, ChannelError, Listener},
     protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
+    rootfs::upper::{self, Layers},
     supervisor, userns,
 };
 use tokio::{sync::oneshot, time::timeout};
@@ -27,6 +29,10 @@ use super::{
 
 /// How long a connection may be silent before it says hello.
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often, and how far apart, a layer is looked for that its supervisor has let go.
+const SWEEP_TRIES: u32 = 100;
+const SWEEP_PAUSE: Duration = Duration::from_millis(50);
 
 /// The sending side of a connection.
 #[derive(Clone, Debug)]
@@ -147,6 +153,7 @@ pub(crate) async fn serve(daemon: Arc<Daemon>, channel: Channel) {
         Peer::Supervisor(id) => {
             daemon.supervisor_gone(id, &wire);
             daemon.run_again(id).await;
+            daemon.sweep_layers().await;
         }
         Peer::Holder(id) => daemon.holder_gone(id, &wire),
     }
@@ -210,6 +217,26 @@ impl Daemon {
         namespace.as_ref().map(|namespace| namespace.try_clone().map_err(failed)).transpose()
     }
 
+    /// Removes the writable layers that ended supervisors left on a disk.
+    pub(crate) async fn sweep_layers(&self) {
+        for _ in 0..SWEEP_TRIES {
+            let Layers { names, unused } = self.launcher.layers();
+            if unused {
+                match self.user_namespace().await {
+                    Ok(namespace) => namespace.into_iter().for_each(|namespace| self.launcher.sweep(namespace)),
+                    Err(error) => tracing::error!(error = error.message, "layers that nobody uses stay"),
+                }
+                return;
+            }
+            let lives = |name: &String| self.state().containers.get(name).is_some_and(|container| container.link.is_some());
+            if names.iter().all(lives) {
+                return;
+            }
+            // The kernel may still be about to let go of the one whose supervisor has just ended.
+            tokio::time::sleep(SWEEP_PAUSE).await;
+        }
+    }
+
     /// Answers a holder's hello once everybody is back: until then nobody can tell which addresses are free.
     async fn welcome_holder(&self, wire: &Wire, id: &str) -> Result<()> {
         // The sender lives as long as the daemon.
@@ -260,5 +287,17 @@ impl Launcher for Processes {
         })?;
         tracing::info!(mapping = ?made.mapping, "the user namespace is made");
         Ok(Some(made.fd))
+    }
+
+    fn layers(&self) -> Layers {
+        upper::survey(&self.root)
+    }
+
+    fn sweep(&self, namespace: OwnedFd) {
+        let root = self.root.clone();
+        let sweep = move || upper::sweep(&root, namespace).unwrap_or_else(|error| tracing::error!(%error, "not swept"));
+        if let Err(error) = thread::Builder::new().name("sweep".to_owned()).spawn(sweep) {
+            tracing::error!(%error, "layers that nobody uses stay");
+        }
     }
 }

@@ -19,6 +19,7 @@ use netloom_runtime::{
         PortReport,
     },
     protocol::{Failure, Listener, RequestId, SupervisorState, ToDaemon, ToSupervisor, VERSION},
+    rootfs::upper::Layers,
     spec::{
         Attachment, ContainerSpec, LimitSpec, NetworkMode, NetworkRequest, NetworkSpec, Plan, ProcessSpec, Protocol, Publication,
         RestartPolicy, RootSpec, SecuritySpec,
@@ -81,6 +82,12 @@ impl Launcher for Nobody {
     fn user_namespace(&self) -> Result<Option<OwnedFd>> {
         Ok(None)
     }
+
+    fn layers(&self) -> Layers {
+        Layers::default()
+    }
+
+    fn sweep(&self, _: OwnedFd) {}
 }
 
 /// A data plane that keeps what it was told; its port numbers are never used twice.

@@ -35,6 +35,7 @@ use crate::{
     fault::{Doing, Fault, Result},
     isolation::user::become_root,
     protocol::Failure,
+    rootfs::upper,
     spec::Attachment,
     sys::process,
     userns,
@@ -43,14 +44,21 @@ use crate::{
 /// The first argument of the program that makes it a helper.
 pub const ARGUMENT: &str = "__helper";
 
-/// The word after it that makes it look at what the machine can do; without it, it makes a user namespace.
+/// The word after it that makes it look at what the machine can do, for the instance whose root follows. Without a word it makes a user
+/// namespace.
 pub(crate) const PROBE: &str = "probe";
 
 /// The helper that the program becomes when its first argument is [`ARGUMENT`].
 pub fn main() -> ExitCode {
     crate::supervisor::name_process(c"netloom-helper");
-    let probe = std::env::args_os().nth(2).is_some_and(|word| word == PROBE);
-    match if probe { crate::probe::serve() } else { userns::serve() } {
+    let mut words = std::env::args_os().skip(2);
+    let (word, root) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let served = match word.to_str() {
+        Some(PROBE) => crate::probe::serve(root.as_ref()),
+        Some(upper::SWEEP) => upper::serve_sweep(root.as_ref()),
+        _ => userns::serve(),
+    };
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -60,9 +68,10 @@ pub fn main() -> ExitCode {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "report")]
 pub(crate) enum Report {
-    /// The namespaces are there. Descriptors: the mount namespace to keep if `layer`, the six of [`Namespaces`], the terminal's
+    /// The namespaces are there. Descriptors: the mount namespace to keep if `layer`, the lock of its writable layer on a disk if `disk`,
+    /// the six of [`Namespaces`], the terminal's
     /// master if `terminal`, then those of the interfaces.
-    Ready { pid: i32, layer: bool, terminal: bool, ports: Vec<Attachment>, notes: Vec<String>, read_only: Vec<String> },
+    Ready { pid: i32, layer: bool, disk: bool, terminal: bool, ports: Vec<Attachment>, notes: Vec<String>, read_only: Vec<String> },
     /// An exec's process is there. Descriptor: the terminal's master if `terminal`.
     Child { pid: i32, terminal: bool },
     /// An interface was added. Descriptor: its own.

@@ -19,7 +19,7 @@ use crate::{
     fault::{Doing, Fault, Result},
     init,
     process::{Command, Stdio},
-    rootfs::{self, Blueprint, Built, files::Contents, fresh},
+    rootfs::{self, Blueprint, Built, files::Contents, fresh, upper::Disk},
     spec::{ContainerSpec, NetworkMode, Plan},
     sys::process,
 };
@@ -37,6 +37,8 @@ pub(crate) struct Job<'a> {
     pub(crate) root: &'a Path,
     pub(crate) base: PathBuf,
     pub(crate) hidden: Vec<PathBuf>,
+    /// Where a writable layer may lie that a tmpfs cannot hold.
+    pub(crate) disks: Vec<PathBuf>,
     /// The `cgroup.procs` or `tasks` files to enter.
     pub(crate) cgroup: Vec<PathBuf>,
     pub(crate) stdio: Option<Stdio>,
@@ -123,13 +125,15 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
     // Init is about to change the root of this process too.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let pid_namespace = openat(&of_children, "pid_for_children", flags, Mode::empty()).doing("open the container's PID namespace")?;
-    let mut fds: Vec<_> = kept.iter().map(AsFd::as_fd).collect();
+    let Built { notes, read_only, disk } = built;
+    let disk = disk.map(Disk::into_lock);
+    let mut fds: Vec<_> = kept.iter().chain(&disk).map(AsFd::as_fd).collect();
     fds.extend(namespaces.iter().chain([&pid_namespace]).map(AsFd::as_fd));
     fds.extend(terminal.iter().map(AsFd::as_fd));
     fds.extend(links.iter().map(|(_, fd)| fd.as_fd()));
     let ports = links.iter().map(|(attachment, _)| attachment.clone()).collect();
-    let Built { notes, read_only } = built;
-    let ready = Report::Ready { pid: pid.as_raw(), layer: kept.is_some(), terminal: terminal.is_some(), ports, notes, read_only };
+    let (layer, disk) = (kept.is_some(), disk.is_some());
+    let ready = Report::Ready { pid: pid.as_raw(), layer, disk, terminal: terminal.is_some(), ports, notes, read_only };
     report.send(&ready, &fds).map_err(super::lost)
 }
 
@@ -223,6 +227,7 @@ fn enter_layer(job: &Job<'_>, skeleton: Option<&Path>) -> Result<(Option<OwnedFd
         privileged: job.spec.security.privileged,
         base: &job.base,
         skeleton,
+        disk: (job.id, &job.disks),
         many_users,
         hidden: &job.hidden,
     })?;

@@ -5,7 +5,7 @@
 //! ```text
 //!   <root>/containers/<id>/root          the tmpfs; the host does not see it
 //!     ├── root/                          what becomes `/` of the container: overlays, or the tree of --rootfs
-//!     ├── layers/N/{upper,work}          the writable side of the overlays
+//!     ├── layers/N/{upper,work}          the writable side of the overlays, unless it is on a disk (see [`upper`])
 //!     └── files/{hosts,hostname,…}       ours, bound over those in /etc, written anew at each start
 //! ```
 //!
@@ -22,6 +22,7 @@ pub(crate) mod mount;
 pub(crate) mod mountinfo;
 mod overlay;
 pub(crate) mod skeleton;
+pub mod upper;
 mod view;
 mod volumes;
 
@@ -33,7 +34,7 @@ use std::{
 
 use nix::mount::{MsFlags, mount as mount_call};
 
-use self::fixed::Fixed;
+use self::{fixed::Fixed, upper::Disk};
 use crate::{
     fault::{Doing, Fault, Result},
     spec::RootSpec,
@@ -48,6 +49,8 @@ pub(crate) struct Blueprint<'a> {
     pub(crate) base: &'a Path,
     /// In a user namespace: the layer of directories that its owner may write in.
     pub(crate) skeleton: Option<&'a Path>,
+    /// In a user namespace: the name of a directory on a disk, and the directories that may hold it.
+    pub(crate) disk: (&'a str, &'a [PathBuf]),
     /// Whether more than one user is mapped there; always as root.
     pub(crate) many_users: bool,
     /// Directories of the instance, which must not be visible.
@@ -61,6 +64,8 @@ pub(crate) struct Built {
     pub(crate) notes: Vec<String>,
     /// What cannot be changed in place, and why.
     pub(crate) read_only: Vec<String>,
+    /// The writable layer's directory on a disk, if it is on one.
+    pub(crate) disk: Option<Disk>,
 }
 
 /// Makes the root in the caller's mount namespace, which must be its own.
@@ -117,7 +122,7 @@ fn bind_tree(tree: &Path, root: &Path) -> Result<(Vec<PathBuf>, Built)> {
     if fixed::is_foreign(tree) {
         fixed.foreign_tree();
     }
-    Ok((vec![root.to_owned()], Built { notes: Vec::new(), read_only: fixed.lines() }))
+    Ok((vec![root.to_owned()], Built { read_only: fixed.lines(), ..Built::default() }))
 }
 
 /// The host's root, copy-on-write. Returns the mounts that make it up.
@@ -126,17 +131,21 @@ fn show_host(blueprint: &Blueprint<'_>, root: &Path) -> Result<(Vec<PathBuf>, Bu
     mount::restrict(root, mount::NO_DEVICES, false)?;
     let text = fs::read_to_string("/proc/self/mountinfo").doing("read /proc/self/mountinfo")?;
     let user = blueprint.skeleton.is_some();
+    let (name, places) = blueprint.disk;
+    let disk = if user && !upper::has_user_attributes(blueprint.base) { Disk::claim(places, name) } else { None };
     // Our own tmpfs is no part of the host.
     let mut mounts: Vec<_> = mountinfo::parse(&text).into_iter().filter(|mount| !mount.point.starts_with(blueprint.base)).collect();
-    // No layer of an overlay may lie below another (ELOOP): the directory that holds the skeleton is walked around like a mount.
-    let holders = blueprint.hidden.iter().filter(|dir| blueprint.skeleton.is_some_and(|skeleton| skeleton.starts_with(dir)));
+    // No layer of an overlay may lie below another (ELOOP): a directory that holds one of ours is walked around like a mount.
+    let layers: Vec<_> = blueprint.skeleton.into_iter().chain(disk.as_ref().map(|disk| disk.path.as_path())).collect();
+    let holders = blueprint.hidden.iter().filter(|dir| layers.iter().any(|layer| layer.starts_with(dir)));
     mounts.extend(holders.map(|dir| mountinfo::Mount { point: dir.clone(), kind: "none".into(), nosuid: false, noexec: false }));
-    let mut overlays = overlay::Overlays::new(blueprint.base, blueprint.skeleton);
+    let layers = disk.as_ref().map_or_else(|| blueprint.base.join("layers"), |disk| disk.path.clone());
+    let mut overlays = overlay::Overlays::new(layers, blueprint.skeleton);
     let mut views = vec![root.to_owned()];
     for piece in view::plan(&mounts, &HostTree, user) {
         views.extend(show_piece(&piece, root, &mut overlays)?);
     }
-    Ok((views, Built { notes: overlays.notes(), read_only: overlays.fixed.lines() }))
+    Ok((views, Built { notes: overlays.notes(), read_only: overlays.fixed.lines(), disk }))
 }
 
 fn show_piece(piece: &view::Piece, root: &Path, overlays: &mut overlay::Overlays<'_>) -> Result<Option<PathBuf>> {

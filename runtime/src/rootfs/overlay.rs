@@ -1,4 +1,4 @@
-//! Copy-on-write overlays of the host's directories, with their writable side on the container's tmpfs.
+//! Copy-on-write overlays of the host's directories.
 
 use std::{
     fs,
@@ -17,17 +17,17 @@ use nix::{
 
 use super::{
     fixed::{Fixed, is_foreign},
-    mount, within,
+    mount,
+    upper::has_user_attributes,
+    within,
 };
-use crate::{
-    fault::{Doing, Fault, Result},
-    switches::Feature,
-};
+use crate::fault::{Doing, Fault, Result};
 
 /// The overlays of one container.
 #[derive(Debug)]
 pub(crate) struct Overlays<'a> {
-    base: &'a Path,
+    /// Where their writable sides lie.
+    layers: PathBuf,
     skeleton: Option<&'a Path>,
     count: usize,
     refused: bool,
@@ -35,8 +35,8 @@ pub(crate) struct Overlays<'a> {
 }
 
 impl<'a> Overlays<'a> {
-    pub(crate) fn new(base: &'a Path, skeleton: Option<&'a Path>) -> Self {
-        Self { base, skeleton, count: 0, refused: false, fixed: Fixed::default() }
+    pub(crate) fn new(layers: PathBuf, skeleton: Option<&'a Path>) -> Self {
+        Self { layers, skeleton, count: 0, refused: false, fixed: Fixed::default() }
     }
 
     /// What people should know.
@@ -47,7 +47,7 @@ impl<'a> Overlays<'a> {
 
     /// An overlay of the host's directory `path` at `at`; where the kernel refuses one, the directory itself, read-only.
     pub(crate) fn mount(&mut self, path: &Path, at: &Path, nosuid: bool, noexec: bool) -> Result<()> {
-        let layer = self.base.join("layers").join(self.count.to_string());
+        let layer = self.layers.join(self.count.to_string());
         self.count += 1;
         self.writable_side(path, &layer)?;
         let lower = self.lower(path);
@@ -65,8 +65,9 @@ impl<'a> Overlays<'a> {
         let mut flags = MsFlags::MS_NODEV;
         flags.set(MsFlags::MS_NOSUID, nosuid);
         flags.set(MsFlags::MS_NOEXEC, noexec);
-        let mounted = if self.skeleton.is_some() && Feature::Userxattr.is_off() {
-            Err(Errno::EINVAL)
+        // Without attributes for its marks the kernel would mount it, and refuse to remove a file that lies below.
+        let mounted = if self.skeleton.is_some() && !has_user_attributes(&self.layers) {
+            Err(Errno::EOPNOTSUPP)
         } else {
             mount_call(Some("overlay"), at, Some("overlay"), flags, Some(&options[..]))
         };

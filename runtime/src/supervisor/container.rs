@@ -58,6 +58,8 @@ pub(super) struct Container {
     pub(super) userns: Option<OwnedFd>,
     /// The mount namespace with the root and its writable layer.
     pub(super) layer: Option<OwnedFd>,
+    /// Where that is on a disk: the lock that says that it is ours.
+    pub(super) disk: Option<OwnedFd>,
     /// What of the root cannot be changed in place, and why.
     pub(super) read_only: Vec<String>,
     pub(super) plan: Option<Plan>,
@@ -94,6 +96,7 @@ impl Container {
             phase: Phase::Idle,
             userns: None,
             layer: None,
+            disk: None,
             read_only: Vec::new(),
             plan: None,
             namespaces: None,

@@ -104,13 +104,13 @@ impl Supervisor {
                 let named = fds.first().and_then(pid_behind).filter(|pid| cgroup::parent(*pid) == Some(task.pid));
                 task.command = Some(named.unwrap_or(task.pid));
             }
-            Report::Ready { pid, layer, terminal, ports, notes, read_only } => {
+            Report::Ready { pid, layer, disk, terminal, ports, notes, read_only } => {
                 task.pid = pid;
                 // The root is made on the first start.
                 if layer {
                     self.container.read_only = read_only;
                 }
-                self.container_ready(number, (layer, terminal), ports, &notes, fds);
+                self.container_ready(number, (layer, disk, terminal), ports, &notes, fds);
             }
             Report::Child { pid, terminal: _ } => {
                 task.pid = pid;

@@ -24,7 +24,7 @@ use crate::{
     init::ToInit,
     isolation,
     protocol::{FrameKind, ToDaemon},
-    rootfs::fresh::is_namespaced,
+    rootfs::{fresh::is_namespaced, upper},
     spec::{Attachment, ContainerSpec, NetworkMode, Plan},
 };
 
@@ -76,7 +76,8 @@ impl Supervisor {
         self.container.streams = Some(number);
         let (control, init_control) = Channel::pair().map_err(helper::lost)?;
         let userns = self.container.userns.as_ref().map(copy).transpose()?;
-        let hidden = self.hidden();
+        let disks = upper::places(&self.root);
+        let hidden = self.hidden(&disks);
         self.begin(Purpose::Start, move |supervisor, report| {
             let container = &supervisor.container;
             let Some(plan) = &container.plan else { return Err(missing()) };
@@ -89,6 +90,7 @@ impl Supervisor {
                 root: &supervisor.root,
                 base,
                 hidden,
+                disks,
                 cgroup: container.cgroup.entries(),
                 stdio,
                 control: init_control,
@@ -101,11 +103,12 @@ impl Supervisor {
     }
 
     /// What must not be visible inside: this instance, and where instances keep their state by default.
-    fn hidden(&self) -> Vec<PathBuf> {
+    fn hidden(&self, disks: &[PathBuf]) -> Vec<PathBuf> {
         let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
         let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")));
         let mut hidden = vec![self.root.clone(), "/var/lib/netloom".into(), "/run/netloom".into()];
         hidden.extend(home.map(|home| home.join("netloom")));
+        hidden.extend_from_slice(disks);
         hidden.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect()
     }
 
@@ -113,7 +116,7 @@ impl Supervisor {
     pub(super) fn container_ready(
         &mut self,
         task: u32,
-        (layer, terminal): (bool, bool),
+        kinds: (bool, bool, bool),
         ports: Vec<Attachment>,
         notes: &[String],
         fds: Vec<OwnedFd>,
@@ -122,7 +125,7 @@ impl Supervisor {
             return;
         }
         let pid = self.tasks.get(&task).map_or(0, |task| task.pid);
-        match self.take_ready(pid, layer, terminal, ports, fds.into_iter()) {
+        match self.take_ready(pid, kinds, ports, fds.into_iter()) {
             Ok(()) => self.tell_notes(notes),
             Err(fault) => return self.start_failed(fault.into()),
         }
@@ -134,8 +137,7 @@ impl Supervisor {
     fn take_ready(
         &mut self,
         pid: i32,
-        layer: bool,
-        terminal: bool,
+        (layer, disk, terminal): (bool, bool, bool),
         ports: Vec<Attachment>,
         mut fds: impl Iterator<Item = OwnedFd>,
     ) -> Result<()> {
@@ -143,6 +145,9 @@ impl Supervisor {
         self.watch_init(pid, control)?;
         if layer {
             self.container.layer = Some(fds.next().ok_or_else(missing)?);
+        }
+        if disk {
+            self.container.disk = Some(fds.next().ok_or_else(missing)?);
         }
         self.container.namespaces = Some(Namespaces::from_fds(&mut fds).ok_or_else(missing)?);
         if let Some(number) = self.container.streams {

@@ -1,6 +1,8 @@
 //! Machines that lack something: a clear error with a hint, and nothing half made. Each lack is made in namespaces of the test's own.
 
-use netloom_tests::{Finished, Netloom, Place, Who, at};
+use std::path::Path;
+
+use netloom_tests::{Finished, Netloom, Place, Who, at, wait_until};
 
 for_both!(
     without_the_tun_device_veth_takes_over_and_tap_is_a_clear_error,
@@ -11,7 +13,9 @@ for_both!(
 );
 for_user!(
     without_subordinate_ids_root_is_the_only_user,
-    without_user_attributes_the_hosts_files_are_read_only,
+    without_user_attributes_on_a_tmpfs_what_changes_lies_on_a_disk,
+    a_lost_supervisors_layer_is_swept_from_the_disk,
+    without_user_attributes_anywhere_the_hosts_files_are_read_only,
     forbidden_user_namespaces_are_a_clear_error,
     a_user_namespace_whose_root_is_powerless_is_a_clear_error,
     a_proc_that_cannot_be_mounted_is_a_clear_error,
@@ -88,12 +92,61 @@ fn without_subordinate_ids_root_is_the_only_user(nl: &Netloom) {
     assert!(refused.contains("33"), "{refused}");
 }
 
-fn without_user_attributes_the_hosts_files_are_read_only(nl: &Netloom) {
+/// How many containers have a layer there.
+fn layers(place: &Path) -> usize {
+    std::fs::read_dir(place).map_or(0, |entries| entries.count())
+}
+
+fn without_user_attributes_on_a_tmpfs_what_changes_lies_on_a_disk(nl: &Netloom) {
     let older = nl.without("userxattr");
-    let ended = older.run("run --rm sh -c 'cat /etc/hostname; touch /usr/new'");
+    let place = nl.root().join("layers");
+    older.ok("ps");
+    assert!(finding(&older, "overlay").contains(&place.display().to_string()));
+    older.ok("run -d --name a sh -c 'mkdir -p /srv/d && rm -f /etc/fstab && touch /usr/new && exec sleep 1000'");
+    wait_until("it has written", || older.run("exec a test -e /usr/new").code == 0);
+    assert_eq!(layers(&place), 1);
+    assert!(!Path::new("/usr/new").exists() && !Path::new("/srv/d").exists());
+    // The instance's own directory is not to be seen, nor is the layer.
+    older.fails(&format!("exec a ls {}", place.display()), 2);
+    older.ok("restart -t 0 a");
+    older.ok("exec a test -d /srv/d -a -e /usr/new");
+    older.ok("exec a sh -c 'touch /srv/of-another && chown 33 /srv/of-another && mkdir -m 0 /srv/closed && chown 33 /srv/closed'");
+    older.ok("rm -f a");
+    wait_until("the layer is gone", || layers(&place) == 0);
+}
+
+fn a_lost_supervisors_layer_is_swept_from_the_disk(nl: &Netloom) {
+    let older = nl.without("userxattr");
+    let place = nl.root().join("layers");
+    for name in ["a", "b"] {
+        older.ok(&format!("run -d --name {name} sleep 1000"));
+    }
+    assert_eq!(layers(&place), 2);
+    nl.host.kill(nl.supervisor("a"), "KILL");
+    wait_until("the lost one's layer is gone", || layers(&place) == 1);
+    older.ok("exec b touch /usr/new");
+    // With nobody there to see it, too.
+    for pid in [nl.daemon(), nl.supervisor("b")] {
+        nl.host.kill(pid, "KILL");
+    }
+    older.ok("ps");
+    wait_until("the last layer is gone", || layers(&place) == 0);
+}
+
+fn without_user_attributes_anywhere_the_hosts_files_are_read_only(nl: &Netloom) {
+    // Neither the root of this instance nor /var/tmp is on a disk.
+    let (uid, gid) = nl.who().ids().expect("the user exists");
+    let in_memory = nl.beside(&format!("/run/user/{uid}/netloom")).without("userxattr");
+    let place = Path::new("/var/tmp").join(format!("netloom-{uid}"));
+    let bare =
+        format!("export NETLOOM_TEST_OFF=userxattr\ninstall -d -m 700 -o {uid} -g {gid} {0}\nmount -t tmpfs none {0}", place.display());
+    let ended = after(&in_memory, &bare, "run --rm sh -c 'test -e /usr/bin/env && touch /tmp/new && cat /etc/hostname; touch /usr/new'");
     assert!(ended.code != 0 && ended.stderr.contains("read-only"), "{ended:?}");
-    assert!(finding(&older, "overlay").contains("read-only"));
-    older.ok("run --rm sh -c 'touch /tmp/new && test -e /usr/bin/env'");
+    let report = after(&in_memory, &bare, "doctor");
+    assert!(report.text().contains("no copy-on-write"), "{report:?}");
+    // A /var/tmp that is on one is enough.
+    in_memory.ok("run --rm touch /usr/new");
+    wait_until("the layer is gone", || layers(&place) == 0);
 }
 
 fn a_root_that_cannot_be_made_is_a_clear_error(nl: &Netloom) {
