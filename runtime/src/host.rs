@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, io,
+    env, fs, io,
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -108,6 +108,18 @@ pub fn drop_capabilities() -> Result<(), HostError> {
     Ok(())
 }
 
+/// How many frames the kernel dropped that an interface in the network namespace of a process should have sent: proc_pid_net(5), `dev`.
+/// `None` where there is no such process or interface.
+pub fn transmit_drops(pid: i32, interface: &str) -> Option<u64> {
+    drops_of(&fs::read_to_string(format!("/proc/{pid}/net/dev")).ok()?, interface)
+}
+
+/// Behind the interface's name stand eight numbers of what was received, then those of what was sent: bytes, packets, errors, drops.
+fn drops_of(table: &str, interface: &str) -> Option<u64> {
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'))?;
+    line.split_whitespace().nth(8 + 3)?.parse().ok()
+}
+
 /// Lets no program that this one executes have its descriptors but the three standard ones.
 pub fn close_inherited_on_exec() -> io::Result<()> {
     sys::fd::close_on_exec_from(3).map_err(io::Error::from)
@@ -120,6 +132,14 @@ mod tests {
     #[test]
     fn lo_has_the_address_that_every_host_gives_it() {
         assert!(loopback_addresses().unwrap().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+
+    #[test]
+    fn drops_are_those_of_what_was_sent_by_the_interface_of_that_name() {
+        let table = "Inter-|   Receive  |  Transmit\n face |bytes packets\n  eth01: 1 1 1 1 1 1 1 1 2 2 2 2 2 2 2 2\n\
+                     eth0: 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25\n";
+        assert_eq!(drops_of(table, "eth0"), Some(21));
+        assert_eq!(drops_of(table, "eth"), None);
     }
 
     #[test]

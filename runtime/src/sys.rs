@@ -252,6 +252,17 @@ pub(crate) mod packet {
         Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, value.cast(), len) }).map(drop)
     }
 
+    /// How many frames did not fit into the socket's buffer since this was last asked (packet(7), PACKET_STATISTICS).
+    pub(crate) fn overruns(socket: BorrowedFd<'_>) -> nix::Result<c_uint> {
+        // SAFETY: a tpacket_stats of zeros is valid: integers.
+        let mut stats: libc::tpacket_stats = unsafe { mem::zeroed() };
+        let mut len = size_of_val(&stats) as socklen_t;
+        let (at, level, option) = ((&raw mut stats).cast(), libc::SOL_PACKET, libc::PACKET_STATISTICS);
+        // SAFETY: the kernel writes at most `len` bytes, which is the size of the structure.
+        Errno::result(unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, at, &raw mut len) })?;
+        Ok(stats.tp_drops)
+    }
+
     /// Ties the socket to one interface, whose frames of all protocols it gets from now on.
     pub(crate) fn bind(socket: BorrowedFd<'_>, interface: c_uint) -> nix::Result<()> {
         // SAFETY: a sockaddr_ll of zeros is valid: integers.

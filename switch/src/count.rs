@@ -64,6 +64,8 @@ drop_reasons! {
     EgressRefused = "egress_refused",
     /// The inbox of the worker that owns the egress port was full.
     InboxFull = "inbox_full",
+    /// What came from the port was not read in time: the kernel had no room for it.
+    RingOverflow = "ring_overflow",
     /// The gateway has no use for a packet of this kind.
     GatewayUnsupported = "gateway_unsupported",
     /// The gateway found the packet malformed.
@@ -82,7 +84,7 @@ drop_reasons! {
 
 impl DropReason {
     /// Whether this ends a frame's way in [`Switch::handle`](crate::Switch::handle) or before it, at its ingress port. All others
-    /// happen to frames that were forwarded or flooded, at an egress port or in the gateway.
+    /// happen to frames that were forwarded or flooded, at an egress port or in the gateway, or before we saw them.
     pub const fn is_verdict(self) -> bool {
         match self {
             Self::BackToIngress
@@ -100,6 +102,7 @@ impl DropReason {
             Self::EgressFull
             | Self::EgressRefused
             | Self::InboxFull
+            | Self::RingOverflow
             | Self::GatewayUnsupported
             | Self::GatewayMalformed
             | Self::GatewayFragment
@@ -192,4 +195,17 @@ pub struct PortCounts {
     pub forwarded: u64,
     pub flooded: u64,
     pub drops: Vec<(DropReason, u64)>,
+}
+
+impl PortCounts {
+    /// Adds what somebody else counted.
+    pub fn add(&mut self, reason: DropReason, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        match self.drops.iter_mut().find(|(counted, _)| *counted == reason) {
+            Some((_, count)) => *count += frames,
+            None => self.drops.push((reason, frames)),
+        }
+    }
 }

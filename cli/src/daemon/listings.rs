@@ -5,8 +5,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use netloom_runtime::fabric::{NetworkId, PortReport};
-use netloom_switch::{Mac, PortId};
+use netloom_runtime::{
+    fabric::{NetworkId, PortReport},
+    host,
+    spec::Backend,
+};
+use netloom_switch::{DropReason, Mac, PortId};
 
 use super::{
     Daemon,
@@ -40,9 +44,22 @@ impl Daemon {
 
     pub(crate) fn ports(&self, only: Option<&str>) -> Result<Vec<Port>> {
         self.on_networks(only, |state, name, plane| {
-            let reports = self.plane.ports(plane)?;
-            Ok(reports.into_iter().map(|report| port_row(state, name, report)).collect())
+            let owners = owners(state, name);
+            let isolated = state.network(name)?.record.isolated;
+            Ok(self.reports(state, &owners, plane)?.into_iter().map(|report| port_row(&owners, name, isolated, report)).collect())
         })
+    }
+
+    /// The ports of a network, with what only the containers' kernels have counted: the frames that did not fit into a TAP's ring.
+    fn reports(&self, state: &State, owners: &BTreeMap<PortId, Tenant<'_>>, plane: NetworkId) -> Result<Vec<PortReport>> {
+        let mut reports = self.plane.ports(plane)?;
+        for report in &mut reports {
+            let Some(tenant) = owners.get(&report.port).filter(|tenant| tenant.lease.backend != Some(Backend::Veth)) else { continue };
+            let pid = state.containers.get(tenant.id).and_then(|container| container.status.pid);
+            let lost = pid.and_then(|pid| host::transmit_drops(pid, &tenant.lease.ifname));
+            report.counts.add(DropReason::RingOverflow, lost.unwrap_or(0));
+        }
+        Ok(reports)
     }
 
     pub(crate) fn fdb(&self, only: Option<&str>) -> Result<Vec<FdbEntry>> {
@@ -120,7 +137,7 @@ impl Daemon {
         self.on_networks(only, |state, name, plane| {
             let owners = owners(state, name);
             let mut rows = Vec::new();
-            for report in self.plane.ports(plane)? {
+            for report in self.reports(state, &owners, plane)? {
                 let of = |reason: &str, frames, meaning: &str| Drop {
                     network: name.to_owned(),
                     port: report.port.0,
@@ -175,15 +192,14 @@ fn owner(owners: &BTreeMap<PortId, Tenant<'_>>, port: PortId) -> String {
     }
 }
 
-fn port_row(state: &State, network: &str, report: PortReport) -> Port {
-    let owners = owners(state, network);
+fn port_row(owners: &BTreeMap<PortId, Tenant<'_>>, network: &str, isolated: bool, report: PortReport) -> Port {
     let attachment = owners.get(&report.port).map(|tenant| tenant.lease);
     let drops = report.counts.drops.iter().map(|(reason, frames)| (reason.name().to_owned(), *frames)).collect();
     let is_gateway = report.port == PortId::GATEWAY;
     Port {
         id: report.port.0,
         network: network.to_owned(),
-        container: owner(&owners, report.port),
+        container: owner(owners, report.port),
         link: attachment.map(|attachment| attachment.ifname.clone()).unwrap_or_default(),
         rx_frames: report.counts.rx_frames,
         rx_bytes: report.counts.rx_bytes,
@@ -197,6 +213,6 @@ fn port_row(state: &State, network: &str, report: PortReport) -> Port {
             None => GATEWAY.to_owned(),
         },
         worker: report.worker,
-        isolated: !is_gateway && (report.isolated || state.network(network).is_ok_and(|network| network.record.isolated)),
+        isolated: !is_gateway && (report.isolated || isolated),
     }
 }

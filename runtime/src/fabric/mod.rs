@@ -46,7 +46,7 @@ use std::{
     thread,
 };
 
-use netloom_switch::{Mac, PortId, Switch};
+use netloom_switch::{DropReason, Mac, PortId, Switch};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 pub(crate) use self::echo::ping_sockets_are_allowed;
@@ -238,8 +238,10 @@ impl Fabric {
         let site = state.site(network)?;
         let switch = &site.network.switch;
         let open = switch.ports();
+        let table = site.network.table.load();
         let reports = open.iter().filter_map(|port| {
-            let counts = switch.counters(port)?.snapshot();
+            let mut counts = switch.counters(port)?.snapshot();
+            counts.add(DropReason::RingOverflow, table.get(port).map_or(0, |egress| egress.io.overruns()));
             let seat = site.ports.get(&port);
             let owner = seat.map(|seat| seat.owner.clone()).unwrap_or_default();
             let (worker, options) = seat.map_or_else(Default::default, |seat| (seat.worker, seat.options));

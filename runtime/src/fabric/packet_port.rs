@@ -6,6 +6,7 @@
 use std::{
     io::IoSlice,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
 use netloom_switch::{
@@ -29,12 +30,13 @@ const ADDRESSES: usize = 12;
 pub struct PacketPort {
     socket: Deferred,
     uso: bool,
+    overruns: AtomicU64,
 }
 
 impl PacketPort {
     /// `uso`: the kernel knows UDP superframes.
     pub fn new(socket: OwnedFd, uso: bool) -> Self {
-        Self { socket: Deferred::new(socket), uso }
+        Self { socket: Deferred::new(socket), uso, overruns: AtomicU64::new(0) }
     }
 }
 
@@ -69,6 +71,12 @@ impl PortIo for PacketPort {
 
     fn caps(&self) -> Caps {
         Caps { direct: true, uso: self.uso }
+    }
+
+    fn overruns(&self) -> u64 {
+        // What the kernel tells, it forgets.
+        let new = packet::overruns(self.socket.as_fd()).unwrap_or(0);
+        self.overruns.fetch_add(new.into(), Relaxed) + u64::from(new)
     }
 }
 

@@ -32,6 +32,9 @@ pub trait PortIo: fmt::Debug + Send + Sync {
     fn readiness(&self) -> BorrowedFd<'_>;
 
     fn caps(&self) -> Caps;
+
+    /// Frames from the port that the kernel dropped because they were not read in time, as far as it tells us here.
+    fn overruns(&self) -> u64;
 }
 
 /// What a port can do.
@@ -146,6 +149,11 @@ impl PortIo for TapPort {
 
     fn caps(&self) -> Caps {
         Caps { direct: true, uso: self.uso }
+    }
+
+    /// The kernel counts them at the interface, which is in the container's network namespace.
+    fn overruns(&self) -> u64 {
+        0
     }
 }
 

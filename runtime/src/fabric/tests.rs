@@ -228,6 +228,10 @@ impl PortIo for OwnersOnly {
     fn caps(&self) -> Caps {
         Caps { direct: false, uso: true }
     }
+
+    fn overruns(&self) -> u64 {
+        self.0.overruns()
+    }
 }
 
 #[test]
@@ -270,6 +274,10 @@ impl PortIo for Fragile {
 
     fn caps(&self) -> Caps {
         self.0.caps()
+    }
+
+    fn overruns(&self) -> u64 {
+        self.0.overruns()
     }
 }
 

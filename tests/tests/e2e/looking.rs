@@ -17,6 +17,7 @@ for_both!(
     every_listing_can_be_printed_in_every_way,
     an_unknown_key_names_the_known_ones,
     stats_show_what_a_container_uses,
+    what_does_not_fit_into_a_ring_is_counted,
 );
 
 fn rows(value: &Value) -> &[Value] {
@@ -213,4 +214,47 @@ fn stats_show_what_a_container_uses(nl: &Netloom) {
     assert!(a["memory_bytes"].as_u64().is_some_and(|bytes| bytes > 0) && a["pids"].as_u64().is_some_and(|pids| pids >= 1), "{a:#}");
     let stream = nl.start("stats a --json");
     wait_until("it goes on", || stream.stdout_so_far().lines().count() >= 2);
+}
+
+/// Sends frames without a wait, as fast as it can, and says how many its kernel took: a full queue takes none.
+const BURST: &str = r"
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(('eth0', 0))
+mac = bytes.fromhex(open('/sys/class/net/eth0/address').read().strip().replace(':', ''))
+frame = b'\\xff' * 6 + mac + b'\\x88\\xb5' + bytes(46)
+taken = 0
+s.setblocking(False)
+for _ in range(40000):
+    try:
+        taken += s.send(frame) > 0
+    except OSError:
+        pass
+print(taken)
+";
+
+fn what_does_not_fit_into_a_ring_is_counted(nl: &Netloom) {
+    let burst = nl.host.write("burst.py", BURST);
+    for backend in ["tap", "veth"] {
+        nl.ok(&format!("network create --internal --backend {backend} {backend}s"));
+        nl.ok(&format!("run -d --name {backend} --net {backend}s -v {}:/burst.py:ro sleep 1000", burst.display()));
+        let counted = || {
+            let ports = nl.json(&format!("ports {backend}s --json"));
+            let port = ports.as_array().and_then(|all| all.iter().find(|port| port["container"] == backend)).expect("its port").clone();
+            (port["rx_frames"].as_u64().unwrap_or(0), port["drops"]["ring_overflow"].as_u64().unwrap_or(0))
+        };
+        let (before, none) = counted();
+        assert_eq!(none, 0);
+        let pid = nl.pid(backend);
+        let daemon = nl.daemon();
+        nl.host.kill(daemon, "STOP");
+        // Not by exec: nobody answers now.
+        let taken = nl.host.start(Place::Host, &format!("nsenter --target {pid} --net --mount python3 /burst.py")).finish();
+        nl.host.kill(daemon, "CONT");
+        let taken: u64 = taken.exits(0).text().parse().expect("a number");
+        wait_until("every frame is in the books", || {
+            let (received, lost) = counted();
+            received >= before && lost > 0 && received - before + lost >= taken
+        });
+    }
 }
