@@ -27,11 +27,12 @@ macro_rules! for_both {
     };
 }
 
-/// As [`for_both!`], for what only root can meet.
+/// As [`for_both!`], for what only root can meet; it begins with the reason.
 #[macro_export]
 macro_rules! for_root {
-    ($($name:ident),+ $(,)?) => {
-        $(mod $name {
+    ($why:literal: $($name:ident),+ $(,)?) => {
+        $(#[doc = $why]
+        mod $name {
             #[test]
             fn as_root() {
                 netloom_tests::run_case(concat!(module_path!(), "::as_root"), netloom_tests::Who::Root, super::$name);
@@ -40,11 +41,12 @@ macro_rules! for_root {
     };
 }
 
-/// As [`for_both!`], for what only an ordinary user can meet.
+/// As [`for_both!`], for what only an ordinary user can meet; it begins with the reason.
 #[macro_export]
 macro_rules! for_user {
-    ($($name:ident),+ $(,)?) => {
-        $(mod $name {
+    ($why:literal: $($name:ident),+ $(,)?) => {
+        $(#[doc = $why]
+        mod $name {
             #[test]
             fn as_user() {
                 netloom_tests::run_case(concat!(module_path!(), "::as_user"), netloom_tests::Who::User, super::$name);

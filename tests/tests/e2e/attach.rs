@@ -20,8 +20,13 @@ for_both!(
     the_setting_of_its_port_outlives_the_daemon,
     netlooms_own_network_must_be_named_by_its_path,
 );
-for_root!(it_ends_with_the_name_of_its_namespace, a_removed_interface_can_be_detached, the_host_itself_can_be_attached_by_its_path);
-for_user!(a_namespace_of_another_user_is_refused);
+for_root!(
+    "Only root gives network namespaces names, and owns the host's own.":
+    it_ends_with_the_name_of_its_namespace,
+    a_removed_interface_can_be_detached,
+    the_host_itself_can_be_attached_by_its_path,
+);
+for_user!("To root nobody's namespace is closed.": a_namespace_of_another_user_is_refused);
 
 /// A network namespace that netloom did not make, with a process in it.
 struct Foreign<'a> {

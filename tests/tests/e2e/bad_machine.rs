@@ -12,6 +12,7 @@ for_both!(
     a_root_that_cannot_be_made_is_a_clear_error
 );
 for_user!(
+    "Root needs no user namespace, and so nothing that one needs.":
     without_subordinate_ids_root_is_the_only_user,
     without_user_attributes_on_a_tmpfs_what_changes_lies_on_a_disk,
     a_lost_supervisors_layer_is_swept_from_the_disk,

@@ -13,7 +13,7 @@ for_both!(
     publications_come_back_with_the_daemon,
     an_exit_while_the_daemon_is_gone_is_known_afterwards,
 );
-for_root!(no_control_group_is_left);
+for_root!("Where no control group is delegated, as on the tests' machines, only root has limits.": no_control_group_is_left);
 
 fn nothing_of_the_host_changes(nl: &Netloom) {
     let before = Snapshot::of_everything(&nl.host);

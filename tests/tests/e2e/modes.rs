@@ -18,7 +18,7 @@ for_both!(
     a_file_written_to_the_root_is_not_on_the_host,
     everything_but_the_network_is_its_own_in_every_mode,
 );
-for_root!(a_named_namespace_of_the_host_is_joined);
+for_root!("The kernel lets nobody else enter a network namespace of the host's root.": a_named_namespace_of_the_host_is_joined);
 
 const EVERY_MODE: [&str; 4] = ["bridge", "none", "host", "container:base"];
 

@@ -3,6 +3,7 @@
 use netloom_tests::{Finished, Netloom, Place, at, wait_until};
 
 for_user!(
+    "It is about ordinary users, and what one may do to another.":
     two_users_neither_see_nor_reach_each_other,
     another_users_processes_and_namespaces_cannot_be_joined,
     what_lies_in_tmp_under_the_instances_name_is_never_followed
@@ -13,6 +14,7 @@ for_both!(
     sockets_of_a_dead_daemon_are_no_hindrance
 );
 for_user!(
+    "Root's instance lies where only root writes.":
     without_a_runtime_directory_the_instance_lies_in_tmp,
     a_runtime_directory_that_cannot_be_written_is_a_clear_error,
     a_root_that_root_owns_is_a_clear_error
