@@ -66,6 +66,10 @@ fn instead(command: &clap::Command, words: &[OsString], error: &clap::Error) -> 
         _ => {}
     }
     let path = named(command, words);
+    // `-h` is `--hostname`, as with docker; whoever says it last and names no host looks for help.
+    if error.kind() == ErrorKind::InvalidValue && words.last().is_some_and(|word| word == "-h") {
+        return help_of(&path);
+    }
     let wrong = CliError { message: message(error), hint: Some(hint(error, &path)), exit_code: 2 };
     match path.first().map(String::as_str) {
         Some("run" | "exec" | "create") => Instead::Wrong(wrong.of_run()),
@@ -198,6 +202,15 @@ mod tests {
             found.push((path.clone(), below.clone()));
             all(below, &path, found);
         }
+    }
+
+    #[test]
+    fn a_lonely_h_is_somebody_who_looks_for_help() {
+        for line in ["run -h", "run --rm -h", "create -h"] {
+            assert!(matches!(parse(words(line)), Err(Instead::Print(text)) if text.contains("--hostname")), "{line}");
+        }
+        assert!(parse(words("run -h box sh")).is_ok());
+        assert_eq!(wrong("run --hostname").0, "`--hostname` lacks its value");
     }
 
     #[test]
