@@ -11,6 +11,7 @@ mod bad_machine;
 mod commands;
 mod crash;
 mod dhcp;
+mod dhcp6;
 mod exits;
 mod files;
 mod ipv6;
