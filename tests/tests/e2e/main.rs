@@ -14,6 +14,7 @@ mod dhcp;
 mod dhcp6;
 mod exits;
 mod files;
+mod hostile;
 mod ipv6;
 mod isolation;
 mod lifecycle;
