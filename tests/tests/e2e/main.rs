@@ -8,6 +8,7 @@ extern crate netloom_tests;
 mod attach;
 mod bad_input;
 mod bad_machine;
+mod clients;
 mod commands;
 mod crash;
 mod dhcp;
