@@ -20,8 +20,11 @@ const DUID_LENGTH: std::ops::RangeInclusive<usize> = 3..=130;
 /// An address, and its two lifetimes (RFC 8415, 21.6).
 const ADDRESS_FIXED: usize = 24;
 
-/// The options that `bytes` consist of, code and content.
-fn options(mut bytes: &[u8]) -> impl Iterator<Item = Result<(OptionCode, &[u8]), DropReason>> {
+/// An option's code and content.
+type RawOption<'a> = (OptionCode, &'a [u8]);
+
+/// The options that `bytes` consist of.
+fn options(mut bytes: &[u8]) -> impl Iterator<Item = Result<RawOption<'_>, DropReason>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -35,7 +38,7 @@ fn options(mut bytes: &[u8]) -> impl Iterator<Item = Result<(OptionCode, &[u8]),
     })
 }
 
-fn split_option(bytes: &[u8]) -> Option<((OptionCode, &[u8]), &[u8])> {
+fn split_option(bytes: &[u8]) -> Option<(RawOption<'_>, &[u8])> {
     let ([c0, c1, l0, l1], rest) = bytes.split_first_chunk()?;
     let (content, rest) = rest.split_at_checked(u16::from_be_bytes([*l0, *l1]).into())?;
     Some(((u16::from_be_bytes([*c0, *c1]).into(), content), rest))
