@@ -209,6 +209,8 @@ pub struct CreateNetwork {
     #[serde(default)]
     pub gateway6: Option<Ipv6Addr>,
     pub ip_range: Option<Ipv4Net>,
+    #[serde(default)]
+    pub ip_range6: Option<Ipv6Net>,
     pub internal: bool,
     pub isolated: bool,
     pub mtu: Option<u16>,
@@ -243,6 +245,7 @@ pub struct Network {
     pub subnet6: Option<String>,
     pub gateway6: Option<Ipv6Addr>,
     pub ip_range: Option<Ipv4Net>,
+    pub ip_range6: Option<Ipv6Net>,
     pub internal: bool,
     pub isolated: bool,
     pub mtu: u16,
@@ -336,7 +339,8 @@ pub struct FdbChange {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Lease {
     pub network: String,
-    pub ip_address: Ipv4Addr,
+    /// Nothing for a lease of DHCPv6.
+    pub ip_address: Option<Ipv4Addr>,
     pub ip6_address: Option<Ipv6Addr>,
     pub mac_address: Mac,
     pub container: String,

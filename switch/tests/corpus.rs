@@ -8,7 +8,7 @@ use std::{
 };
 
 use netloom_switch::{
-    Checksum, Offload,
+    Checksum, Mac, Offload,
     testkit::{Built, Op, TcpFields, eth, fuzz, mac},
     vnet::encode,
 };
@@ -23,6 +23,8 @@ const TARGETS: &[Target] = &[
     ("gateway", fuzz::gateway),
     ("dns_stream", fuzz::dns_stream),
     ("dhcp", fuzz::dhcp),
+    ("dhcp6", fuzz::dhcp6),
+    ("frame", fuzz::frame),
 ];
 
 fn corpus(target: &str) -> PathBuf {
@@ -48,6 +50,39 @@ fn frames() -> Vec<(&'static str, Built)> {
         ("tso6-tagged-extension", plain.clone().tag(5).extra(1).tcp_gso(a6, b6, fields, &[7; 100], 33)),
         ("uso4", plain.udp_gso(a4, b4, &[7; 100], 30)),
         ("uso6", plain.udp_gso(a6, b6, &[7; 100], 30)),
+    ]
+}
+
+/// Frames that a container can send to the gateway of 10.0.0.0/24, and what it may get wrong.
+fn frames_to_the_gateway() -> Vec<(&'static str, Built)> {
+    let (gateway, container) = (Mac::from_ipv4([10, 0, 0, 1].into()), Mac::from_ipv4([10, 0, 0, 2].into()));
+    let (a4, a6) = ("10.0.0.2:4000".parse().unwrap(), "[fd00::a:0:0:2]:4000".parse().unwrap());
+    let (b4, b6, dns4) = ("192.0.2.9:80".parse().unwrap(), "[2001:db8::9]:80".parse().unwrap(), "10.0.0.1:53".parse().unwrap());
+    let plain = eth(container, gateway);
+    let syn = TcpFields { flags: 2, options: 3, ..TcpFields::default() };
+    let query = b"\0\x09\x01\0\0\x01\0\0\0\0\0\0\x03web\0\0\x01\0\x01";
+    let icmp =
+        |kind: u8| [&[0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0, 10, 0, 0, 2, 192, 0, 2, 9, kind, 0, 0, 0][..], &[0, 7, 0, 1]].concat();
+    let ethernet = |kind: [u8; 2], rest: &[u8]| Built {
+        bytes: [&gateway.0[..], &container.0, &kind, rest].concat(),
+        offload: Offload { checksum: Checksum::Verified, gso: None },
+    };
+    vec![
+        ("arp", plain.arp_request([10, 0, 0, 2].into(), [10, 0, 0, 1].into())),
+        ("tcp4-syn", plain.tcp(a4, b4, syn, b"")),
+        ("tcp6-syn", plain.tcp(a6, b6, syn, b"")),
+        ("tcp4-urgent-payload", plain.tcp(a4, b4, TcpFields { flags: 0x3f, options: 1, ..TcpFields::default() }, b"urgent")),
+        ("tso4", plain.tcp_gso(a4, b4, TcpFields { flags: 0x18, ..TcpFields::default() }, &[7; 200], 40)),
+        ("uso6", plain.udp_gso(a6, b6, &[7; 100], 30)),
+        ("udp4-options", plain.clone().extra(2).udp(a4, b4, b"hello")),
+        ("udp6-extensions", plain.clone().extra(2).udp(a6, b6, b"hello")),
+        ("dns", plain.udp(a4, dns4, query)),
+        ("tagged", plain.clone().tag(5).udp(a4, dns4, query)),
+        ("ping", ethernet([8, 0], &icmp(8))),
+        ("icmp-error", ethernet([8, 0], &icmp(3))),
+        ("fragment4", ethernet([8, 0], &[0x45, 0, 0, 28, 0, 1, 0x20, 0, 64, 17, 0, 0, 10, 0, 0, 2, 192, 0, 2, 9, 0, 9, 0, 9, 0, 40, 0, 0])),
+        ("ipv4-shorter-than-its-header", ethernet([8, 0], &[0x4f, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 2, 192, 0, 2, 9])),
+        ("ipv6-headers-without-end", ethernet([0x86, 0xdd], &[&[0x60, 0, 0, 0, 0, 48, 0, 64][..], &[0; 32], &[0; 48]].concat())),
     ]
 }
 
@@ -157,6 +192,37 @@ fn dhcp_messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// What DHCPv6 clients say.
+fn dhcp6_messages() -> Vec<(&'static str, Vec<u8>)> {
+    let option = |code: u8, content: &[u8]| [&[0, code, 0, content.len() as u8][..], content].concat();
+    let address = option(5, &[&[0xfd, 0, 0, 0, 0, 0, 0, 0xa, 0, 0, 0, 0, 0, 0, 0, 7][..], &[0; 8]].concat());
+    let client = option(1, &[0, 3, 0, 1, 2, 0, 0, 0, 0, 9]);
+    let own = option(2, &[0, 3, 0, 1, 0x02, 0x42, 10, 0, 0, 1]);
+    let association = option(3, &[&[0, 0, 0, 7][..], &[0; 8], &address].concat());
+    let message = |kind: u8, options: &[&[u8]]| [&[kind, 1, 2, 3][..], &options.concat()].concat();
+    // The client's identity, the times, the option in it: as deep as a frame is long.
+    let nested = (0..60).fold(Vec::new(), |inner: Vec<u8>, _| {
+        let length = (12 + inner.len() as u16).to_be_bytes();
+        [&[0, 3][..], &length, &[0; 12], &inner].concat()
+    });
+    vec![
+        ("solicit", message(1, &[&client, &option(6, &[0, 23, 0, 24]), &option(8, &[0, 0]), &association])),
+        ("solicit-rapid", message(1, &[&client, &option(14, &[]), &association])),
+        ("request", message(3, &[&client, &own, &association])),
+        ("confirm", message(4, &[&client, &association])),
+        ("renew", message(5, &[&client, &own, &association])),
+        ("rebind", message(6, &[&client, &association])),
+        ("release", message(8, &[&client, &own, &association])),
+        ("decline", message(9, &[&client, &own, &association])),
+        ("information-request", message(11, &[&option(6, &[0, 23])])),
+        ("prefixes-and-temporary-addresses", message(1, &[&client, &option(25, &[0; 12]), &option(4, &[0; 4])])),
+        ("associations-in-associations", message(1, &[&client, &nested])),
+        ("a-status-of-no-length", message(1, &[&client, &[0, 13, 0, 0], &[0, 16, 0, 1, 0], &association])),
+        ("an-option-that-ends-early", message(1, &[&client, &[0, 3, 0xff, 0xff, 0]])),
+        ("a-relay", [&[12, 0][..], &[0; 32], &option(9, &message(1, &[&client]))].concat()),
+    ]
+}
+
 fn bless() {
     for (target, _) in TARGETS {
         fs::create_dir_all(corpus(target)).unwrap();
@@ -168,11 +234,17 @@ fn bless() {
             fs::write(corpus(target).join(name), &with_header).unwrap();
         }
     }
+    for (name, built) in frames_to_the_gateway() {
+        fs::write(corpus("frame").join(name), [&encode(&built.offload, &built.bytes)[..], &built.bytes].concat()).unwrap();
+    }
     for (name, script) in scripts() {
         fs::write(corpus("handle_ops").join(name), script.concat()).unwrap();
     }
     for (name, bytes) in dhcp_messages() {
         fs::write(corpus("dhcp").join(name), bytes).unwrap();
+    }
+    for (name, bytes) in dhcp6_messages() {
+        fs::write(corpus("dhcp6").join(name), bytes).unwrap();
     }
     for (name, bytes) in dns_streams() {
         fs::write(corpus("dns_stream").join(name), bytes).unwrap();

@@ -6,14 +6,14 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netloom_runtime::spec::Backend;
 use netloom_switch::Mac;
 
 use super::format::{FormatArgs, ListArgs};
 use crate::words::{
     container::{key_value, label},
-    network::{GatewayWord, backend, cidr, gateway, ifname, ipv4, ipv6, mac, mtu, name, pid, subnet},
+    network::{GatewayWord, backend, gateway, ifname, ipv4, ipv6, mac, mtu, name, pid, subnet},
 };
 
 /// Manage networks
@@ -54,9 +54,9 @@ pub struct CreateArgs {
     /// The gateway's address, one of each IP, or `none`; the first of the subnet otherwise
     #[arg(long = "gateway", value_name = "ADDRESS", value_parser = gateway)]
     pub gateways: Vec<GatewayWord>,
-    /// The part of the IPv4 subnet that containers get addresses from
-    #[arg(long, value_name = "CIDR", value_parser = cidr)]
-    pub ip_range: Option<Ipv4Net>,
+    /// The part of the subnet that containers get addresses from, one of each IP
+    #[arg(long = "ip-range", value_name = "CIDR", value_parser = subnet)]
+    pub ip_ranges: Vec<IpNet>,
     /// No way out, and none in
     #[arg(long)]
     pub internal: bool,

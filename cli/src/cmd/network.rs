@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Context, each, look, namespace, network_path};
 use crate::{
@@ -50,10 +50,8 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
 
 fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
     let backend = args.backend.map(|backend| ("backend".to_owned(), backend.name().to_owned())).into_iter();
-    let (subnet, subnet6) = one_of_each("--subnet", args.subnets, |net| match net {
-        IpNet::V4(net) => Either::Left(net),
-        IpNet::V6(net) => Either::Right(net),
-    })?;
+    let (subnet, subnet6) = one_of_each("--subnet", args.subnets, of_family)?;
+    let (ip_range, ip_range6) = one_of_each("--ip-range", args.ip_ranges, of_family)?;
     let (gateway, gateway6) = one_of_each("--gateway", args.gateways, |word| match word {
         GatewayWord::None => Either::Left(GatewayChoice::None),
         GatewayWord::At(IpAddr::V4(address)) => Either::Left(GatewayChoice::Address(address)),
@@ -63,10 +61,11 @@ fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
         name: args.name,
         subnet,
         gateway: gateway.unwrap_or_default(),
-        ipv6: args.ipv6 || subnet6.is_some() || gateway6.is_some(),
+        ipv6: args.ipv6 || subnet6.is_some() || gateway6.is_some() || ip_range6.is_some(),
         subnet6,
         gateway6,
-        ip_range: args.ip_range,
+        ip_range,
+        ip_range6,
         internal: args.internal,
         isolated: args.isolated,
         mtu: args.mtu,
@@ -118,6 +117,13 @@ fn port_of(network: &str, container: &str, context: &Context) -> Result<u16, Cli
 enum Either<A, B> {
     Left(A),
     Right(B),
+}
+
+fn of_family(net: IpNet) -> Either<Ipv4Net, Ipv6Net> {
+    match net {
+        IpNet::V4(net) => Either::Left(net),
+        IpNet::V6(net) => Either::Right(net),
+    }
 }
 
 /// At most one word of each IP.

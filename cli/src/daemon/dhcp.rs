@@ -11,12 +11,16 @@
 //!
 //! A container's own MAC has the container's address, for as long as the container has it. Everybody else behind a port is a client of
 //! that port: known by what it calls itself there, so that nobody takes a lease from behind another port, and bounded in number.
+//! DHCPv6 is in [`v6`].
 //!
 //! The workers' questions come through a channel to one thread of the daemon, which takes the state's lock as the API does. Leases stand
 //! in the network's pool and file beside those of containers.
 
+mod table;
+mod v6;
+
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
@@ -24,26 +28,18 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use netloom_runtime::fabric::LeaseAsked;
+use netloom_runtime::{fabric::LeaseAsked, spec::Attachment};
 use netloom_switch::{
     Mac, PortId,
-    gateway::{Given, LeaseAnswer, LeaseWish},
+    gateway::{Given, LeaseAnswer, LeaseAnswer6, LeaseAsk, LeaseAsk6, LeaseQuestion, LeaseReply, LeaseWish},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Daemon, events,
-    network::{LeaseNote, Leases},
-    state::State,
-    tenants::Tenant,
+use self::{
+    table::{Holder, LEASED, Table, behind},
+    v6::Client6,
 };
-
-const LEASED: Duration = Duration::from_secs(3600);
-const OFFERED: Duration = Duration::from_secs(60);
-const DECLINED: Duration = Duration::from_secs(600);
-
-/// Leases behind one port.
-const PORT_MAX: usize = 64;
+use super::{Daemon, network::Leases, state::State};
 
 /// How often ended leases are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -90,9 +86,11 @@ pub(crate) enum Decision {
 impl Client<'_> {
     /// The owner that the pool knows.
     fn owner(&self) -> String {
-        let id = self.id.unwrap_or(&self.mac.0);
-        let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("dhcp:{}:{hex}", self.container)
+        format!("dhcp:{}:{}", self.container, hex(self.id.unwrap_or(&self.mac.0)))
+    }
+
+    fn holder(&self) -> Holder<'_> {
+        Holder { mac: self.mac, container: self.container }
     }
 }
 
@@ -100,17 +98,18 @@ impl Leases {
     /// Decides about one message, and does what follows for the pool; `now` in seconds since 1970.
     pub(crate) fn decide(&mut self, client: &Client<'_>, wish: LeaseWish, now: u64) -> Decision {
         let owner = client.owner();
-        let bound = self.pool.leases().find(|(_, holder)| *holder == owner).map(|(ip, _)| ip);
+        let mut table = self.table();
+        let bound = table.bound(&owner);
         match (wish, client.reserved) {
             (LeaseWish::Inform, _) => Decision::Parameters,
             (LeaseWish::Discover { .. }, Some(own)) => Decision::Address(own),
             (LeaseWish::Request { wanted }, Some(own)) if wanted == own => Decision::Address(own),
             (LeaseWish::Request { .. }, Some(_)) => Decision::Refusal,
             (_, Some(_)) => Decision::Silence,
-            (LeaseWish::Discover { wanted }, None) => match bound.or_else(|| self.find(client, &owner, wanted)) {
+            (LeaseWish::Discover { wanted }, None) => match bound.or_else(|| table.find(client.container, &owner, wanted)) {
                 Some(ip) => {
-                    if !self.is_leased(ip) {
-                        self.set(ip, client, Phase::Offered, now);
+                    if !table.is_leased(ip) {
+                        table.set(ip, client.holder(), Phase::Offered, now);
                     }
                     Decision::Address(ip)
                 }
@@ -120,94 +119,58 @@ impl Leases {
                 let granted = match bound {
                     Some(ip) => ip == wanted,
                     // Known to an earlier life of this network, or to a client that was away: it may keep what is free.
-                    None => self.has_room(client) && self.pool.take(wanted, &owner).is_ok(),
+                    None => table.take(client.container, &owner, wanted),
                 };
                 if !granted {
                     return Decision::Refusal;
                 }
-                self.set(wanted, client, Phase::Leased, now);
+                table.set(wanted, client.holder(), Phase::Leased, now);
                 Decision::Address(wanted)
             }
             (LeaseWish::Refuse, None) => {
-                if let Some(ip) = bound.filter(|ip| !self.is_leased(*ip)) {
-                    self.free(ip);
+                if let Some(ip) = bound.filter(|ip| !table.is_leased(*ip)) {
+                    table.free(ip);
                 }
                 Decision::Silence
             }
             (LeaseWish::Release { address }, None) => {
                 if bound == Some(address) {
-                    self.free(address);
+                    table.free(address);
                 }
                 Decision::Silence
             }
             (LeaseWish::Decline { address }, None) => {
                 if bound == Some(address) {
-                    self.free(address);
-                    if self.pool.take(address, "dhcp:declined").is_ok() {
-                        self.set(address, client, Phase::Declined, now);
-                    }
+                    table.decline(address, client.holder(), now);
                 }
                 Decision::Silence
             }
         }
     }
 
-    /// An address for a new client: the one it would like, or the next.
-    fn find(&mut self, client: &Client<'_>, owner: &str, wanted: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
-        if !self.has_room(client) {
-            return None;
-        }
-        let liked = wanted.filter(|ip| self.pool.range().contains(ip) && self.pool.take(*ip, owner).is_ok());
-        liked.or_else(|| self.pool.allocate(owner).ok())
-    }
-
-    fn has_room(&self, client: &Client<'_>) -> bool {
-        self.of(client.container).count() < PORT_MAX
-    }
-
-    /// The DHCP leases behind one container's port, those offered and declined among them.
-    fn of<'a>(&'a self, container: &'a str) -> impl Iterator<Item = (Ipv4Addr, &'a Dynamic)> {
-        let dynamic = self.notes.iter().filter_map(|(ip, note)| Some((*ip, note.dynamic.as_ref()?)));
-        dynamic.filter(move |(_, dynamic)| dynamic.container == container)
-    }
-
-    fn is_leased(&self, ip: Ipv4Addr) -> bool {
-        self.notes.get(&ip).and_then(|note| note.dynamic.as_ref()).is_some_and(|dynamic| dynamic.phase == Phase::Leased)
-    }
-
-    fn set(&mut self, ip: Ipv4Addr, client: &Client<'_>, phase: Phase, now: u64) {
-        let time = match phase {
-            Phase::Offered => OFFERED,
-            Phase::Leased => LEASED,
-            Phase::Declined => DECLINED,
-        };
-        let dynamic = Dynamic { container: client.container.to_owned(), expires: now + time.as_secs(), phase };
-        let note = self.notes.entry(ip).or_insert_with(|| LeaseNote { mac: client.mac, since: events::now(), dynamic: None });
-        note.dynamic = Some(dynamic);
-    }
-
-    fn free(&mut self, ip: Ipv4Addr) {
-        self.pool.release(ip);
-        self.notes.remove(&ip);
+    fn table(&mut self) -> Table<'_, Ipv4Addr> {
+        Table { pool: &mut self.pool, notes: &mut self.notes }
     }
 
     /// Ends what has come to its end; the containers behind whose ports it was.
     pub(crate) fn expire(&mut self, now: u64) -> Vec<String> {
-        let ended = |note: &LeaseNote| note.dynamic.as_ref().filter(|dynamic| dynamic.expires <= now).map(|d| d.container.clone());
-        let ended: Vec<_> = self.notes.iter().filter_map(|(ip, note)| Some((*ip, ended(note)?))).collect();
+        let mut ended = self.table().expire(now);
+        if let Some(pool) = self.pool6.as_mut() {
+            ended.extend(Table { pool, notes: &mut self.notes6 }.expire(now));
+        }
         ended
-            .into_iter()
-            .map(|(ip, container)| {
-                self.free(ip);
-                container
-            })
-            .collect()
     }
 
     /// The addresses that are a port's alone because of leases behind it.
-    fn leased_behind(&self, container: &str) -> Vec<Ipv4Addr> {
-        self.of(container).filter(|(_, dynamic)| dynamic.phase == Phase::Leased).map(|(ip, _)| ip).collect()
+    fn leased_behind(&self, container: &str) -> Vec<IpAddr> {
+        let (of4, of6) = (behind(&self.notes, container), behind(&self.notes6, container));
+        let all = of4.map(|(ip, dynamic)| (IpAddr::V4(ip), dynamic)).chain(of6.map(|(ip, dynamic)| (IpAddr::V6(ip), dynamic)));
+        all.filter(|(_, dynamic)| dynamic.phase == Phase::Leased).map(|(ip, _)| ip).collect()
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Answers the gateways' questions for as long as the daemon lives.
@@ -238,22 +201,18 @@ fn seconds() -> u64 {
 
 impl Daemon {
     fn lease_asked(&self, asked: LeaseAsked) {
-        let LeaseAsked { network: plane, port, ask } = asked;
+        let LeaseAsked { network: plane, port, question } = asked;
         let mut guard = self.state();
         let state = &mut *guard;
         let Some(name) = state.networks.iter().find(|(_, network)| network.plane == plane).map(|(name, _)| name.clone()) else { return };
-        let Some(tenant) = behind(state, &name, port) else { return };
-        let id = tenant.id.to_owned();
-        let reserved = tenant.lease.ip.filter(|_| tenant.lease.mac == ask.client);
-        // A namespace that is not ours has its own idea of both.
-        let container = state.containers.get(&id);
-        let hostname = container.filter(|_| reserved.is_some()).map(|container| container.hostname().to_owned());
-        let search = container.map(|container| container.record.spec.network.dns_search.clone()).unwrap_or_default();
-        let client = Client { mac: ask.client, id: ask.client_id.as_deref(), container: &id, reserved };
+        let Some(asker) = Asker::of(state, &name, port) else { return };
         let Ok(network) = state.network_mut(&name) else { return };
         let before = network.leases.clone();
         network.leases.expire(seconds());
-        let decision = network.leases.decide(&client, ask.wish, seconds());
+        let reply = match question {
+            LeaseQuestion::V4(ask) => asker.answer(&mut network.leases, ask),
+            LeaseQuestion::V6(ask) => asker.answer6(&mut network.leases, ask),
+        };
         if network.leases != before
             && let Err(error) = network.keep_leases(&self.paths.leases())
         {
@@ -262,16 +221,9 @@ impl Daemon {
             network.leases = before;
             return;
         }
-        tracing::info!(network = name, port = port.0, client = %ask.client, wish = ?ask.wish, ?decision, "dhcp");
-        self.allow_leased(state, &name, &id);
-        let address = |ip| Given { address: Some((ip, LEASED)), hostname, search: search.clone() };
-        let given = match decision {
-            Decision::Address(ip) => Some(address(ip)),
-            Decision::Parameters => Some(Given { search, ..Given::default() }),
-            Decision::Refusal => None,
-            Decision::Silence => return,
-        };
-        if let Err(error) = self.plane.answer_lease(plane, port, LeaseAnswer { exchange: ask.exchange, given }) {
+        self.allow_leased(state, &name, &asker.id);
+        let Some(reply) = reply else { return };
+        if let Err(error) = self.plane.answer_lease(plane, port, reply) {
             tracing::warn!(network = name, %error, "a DHCP client got no answer");
         }
     }
@@ -304,9 +256,62 @@ impl Daemon {
     }
 }
 
-/// Who has a port.
-fn behind<'a>(state: &'a State, network: &'a str, port: PortId) -> Option<Tenant<'a>> {
-    state.tenants_on(network).find(|tenant| tenant.port == Some(port))
+/// Whose port a question came through.
+#[derive(Debug)]
+struct Asker {
+    id: String,
+    network: String,
+    port: PortId,
+    attachment: Attachment,
+    /// Of a container; a namespace that is not ours has its own idea of both.
+    hostname: Option<String>,
+    search: Vec<String>,
+}
+
+impl Asker {
+    fn of(state: &State, network: &str, port: PortId) -> Option<Self> {
+        let tenant = state.tenants_on(network).find(|tenant| tenant.port == Some(port))?;
+        let container = state.containers.get(tenant.id);
+        Some(Self {
+            id: tenant.id.to_owned(),
+            network: network.to_owned(),
+            port,
+            attachment: tenant.lease.clone(),
+            hostname: container.map(|container| container.hostname().to_owned()),
+            search: container.map(|container| container.record.spec.network.dns_search.clone()).unwrap_or_default(),
+        })
+    }
+
+    fn is_own(&self, client: Mac) -> bool {
+        client == self.attachment.mac
+    }
+
+    fn answer(&self, leases: &mut Leases, ask: LeaseAsk) -> Option<LeaseReply> {
+        let reserved = self.attachment.ip.filter(|_| self.is_own(ask.client));
+        let client = Client { mac: ask.client, id: ask.client_id.as_deref(), container: &self.id, reserved };
+        let decision = leases.decide(&client, ask.wish, seconds());
+        tracing::info!(network = self.network, port = self.port.0, client = %ask.client, wish = ?ask.wish, ?decision, "dhcp");
+        let search = self.search.clone();
+        let hostname = self.hostname.clone().filter(|_| reserved.is_some());
+        let given = match decision {
+            Decision::Address(ip) => Some(Given { address: Some((ip, LEASED)), hostname, search }),
+            Decision::Parameters => Some(Given { search, ..Given::default() }),
+            Decision::Refusal => None,
+            Decision::Silence => return None,
+        };
+        Some(LeaseReply::V4(LeaseAnswer { exchange: ask.exchange, given }))
+    }
+
+    fn answer6(&self, leases: &mut Leases, ask: LeaseAsk6) -> Option<LeaseReply> {
+        let mac = ask.exchange.client();
+        let reserved = self.attachment.ipv6.map(|ipv6| ipv6.ip).filter(|_| self.is_own(mac));
+        let client = Client6 { holder: Holder { mac, container: &self.id }, duid: ask.exchange.duid(), reserved };
+        let decision = leases.decide6(&client, ask.wish, &ask.associations, seconds());
+        tracing::info!(network = self.network, port = self.port.0, client = %mac, wish = ?ask.wish, ?decision, "dhcpv6");
+        let decision = decision?;
+        let (status, associations, search) = (decision.status, decision.associations, self.search.clone());
+        Some(LeaseReply::V6(LeaseAnswer6 { exchange: ask.exchange, status, associations, search }))
+    }
 }
 
 #[cfg(test)]
@@ -315,7 +320,7 @@ mod tests {
 
     use netloom_switch::ipam::{GatewayChoice, Pool};
 
-    use super::*;
+    use super::{super::network::LeaseNote, table::PORT_MAX, *};
 
     const NOW: u64 = 1_000_000;
     const DISCOVER: LeaseWish = LeaseWish::Discover { wanted: None };
@@ -323,7 +328,7 @@ mod tests {
     fn leases() -> Leases {
         let mut pool = Pool::new("10.5.0.0/24".parse().unwrap(), GatewayChoice::First, None).unwrap();
         pool.take([10, 5, 0, 2].into(), "web").unwrap();
-        Leases { pool, pool6: None, notes: BTreeMap::new() }
+        Leases { pool, pool6: None, notes: BTreeMap::new(), notes6: BTreeMap::new() }
     }
 
     fn client(last: u8) -> Client<'static> {
@@ -360,7 +365,7 @@ mod tests {
         assert_eq!(leases.pool.owner(ip(4)), None);
         assert_eq!(leases.decide(&client(1), request(3), NOW + 1800), Decision::Address(ip(3)));
         assert_eq!(leases.expire(NOW + 3700), Vec::<String>::new());
-        assert_eq!(leases.leased_behind("web"), [ip(3)]);
+        assert_eq!(leases.leased_behind("web"), [IpAddr::V4(ip(3))]);
         assert_eq!(leases.expire(NOW + 1800 + 3600), ["web"]);
         assert!(leases.leased_behind("web").is_empty() && leases.notes.is_empty());
     }
@@ -387,7 +392,7 @@ mod tests {
             leases.decide(&client(2), wish, NOW);
             let elsewhere = Client { container: "db", ..client(1) };
             leases.decide(&elsewhere, wish, NOW);
-            assert!(leases.is_leased(ip(3)));
+            assert!(leases.table().is_leased(ip(3)));
         }
         leases.decide(&client(1), LeaseWish::Decline { address: ip(3) }, NOW);
         assert_eq!(leases.decide(&client(1), DISCOVER, NOW), Decision::Address(ip(4)));

@@ -330,7 +330,7 @@ mod tests {
         let daemon = scratch.daemon();
         let _channel = holder(&daemon, "ab", spec(1, false), Some(attached.clone())).await;
         let leases = daemon.leases(None).unwrap();
-        assert_eq!((leases.len(), Some(leases[0].ip_address)), (1, attached.ip));
+        assert_eq!((leases.len(), leases[0].ip_address), (1, attached.ip));
         assert_eq!(daemon.ports(None).unwrap().len(), 1);
     }
 

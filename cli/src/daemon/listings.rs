@@ -17,6 +17,7 @@ use super::{
     dhcp::Dynamic,
     error::{Error, Result},
     lookup::no_such,
+    network::LeaseNote,
     state::State,
     tenants::Tenant,
 };
@@ -95,23 +96,17 @@ impl Daemon {
     pub(crate) fn leases(&self, only: Option<&str>) -> Result<Vec<Lease>> {
         self.on_networks(only, |state, name, _| {
             let leases = &state.network(name)?.leases;
-            let row = |(ip_address, id): (std::net::Ipv4Addr, &str)| {
-                let note = leases.notes.get(&ip_address);
-                let dynamic = note.and_then(|note| note.dynamic.as_ref());
-                let holder = dynamic.map_or(id, |dynamic| dynamic.container.as_str());
-                let end = |dynamic: &Dynamic| SystemTime::UNIX_EPOCH + Duration::from_secs(dynamic.expires);
-                Lease {
-                    network: name.to_owned(),
-                    ip_address,
-                    ip6_address: leases.ip6_of(id),
-                    mac_address: note.map_or_else(|| Mac::from_ipv4(ip_address), |note| note.mac),
-                    container: state.name_of(holder),
-                    container_id: holder.to_owned(),
-                    since: note.map(|note| note.since.clone()).unwrap_or_default(),
-                    expires: dynamic.map(|dynamic| humantime::format_rfc3339_seconds(end(dynamic)).to_string()),
-                }
-            };
-            Ok(leases.pool.leases().map(row).collect())
+            let of4 = leases.pool.leases().map(|(ip, id)| {
+                let note = leases.notes.get(&ip);
+                let mac_address = note.map_or_else(|| Mac::from_ipv4(ip), |note| note.mac);
+                Lease { ip_address: Some(ip), ip6_address: leases.ip6_of(id), ..lease_row(state, name, id, note, mac_address) }
+            });
+            // A container's address of IPv6 stands beside that of IPv4.
+            let of6 = leases.pool6.iter().flat_map(|pool| pool.leases()).filter_map(|(ip6, id)| {
+                let note = leases.notes6.get(&ip6)?;
+                Some(Lease { ip6_address: Some(ip6), ..lease_row(state, name, id, Some(note), note.mac) })
+            });
+            Ok(of4.chain(of6).collect())
         })
     }
 
@@ -168,6 +163,23 @@ impl Daemon {
             }
         }
         Ok(traffic)
+    }
+}
+
+/// What is to be said of a lease of either family, without its address.
+fn lease_row(state: &State, network: &str, owner: &str, note: Option<&LeaseNote>, mac_address: Mac) -> Lease {
+    let dynamic = note.and_then(|note| note.dynamic.as_ref());
+    let holder = dynamic.map_or(owner, |dynamic| dynamic.container.as_str());
+    let end = |dynamic: &Dynamic| SystemTime::UNIX_EPOCH + Duration::from_secs(dynamic.expires);
+    Lease {
+        network: network.to_owned(),
+        ip_address: None,
+        ip6_address: None,
+        mac_address,
+        container: state.name_of(holder),
+        container_id: holder.to_owned(),
+        since: note.map(|note| note.since.clone()).unwrap_or_default(),
+        expires: dynamic.map(|dynamic| humantime::format_rfc3339_seconds(end(dynamic)).to_string()),
     }
 }
 

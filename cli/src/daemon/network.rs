@@ -65,6 +65,9 @@ pub(crate) struct NetworkRecord {
 pub(crate) struct Ipv6Record {
     pub subnet: Ipv6Net,
     pub gateway: Option<Ipv6Addr>,
+    /// Where addresses are chosen from; the whole subnet if `None`.
+    #[serde(default)]
+    pub ip_range: Option<Ipv6Net>,
 }
 
 /// The `-o` keys.
@@ -182,8 +185,8 @@ impl NetworkRecord {
     pub(crate) fn no_leases(&self) -> Result<Leases> {
         let refused = |error| refused(&self.name, &error, str::to_owned);
         let pool = Pool::new(self.subnet, choice(self.gateway), self.ip_range).map_err(refused)?;
-        let pool6 = self.ipv6.map(|ipv6| Pool::new(ipv6.subnet, choice(ipv6.gateway), None)).transpose().map_err(refused)?;
-        Ok(Leases { pool, pool6, notes: BTreeMap::new() })
+        let pool6 = self.ipv6.map(|ipv6| Pool::new(ipv6.subnet, choice(ipv6.gateway), ipv6.ip_range)).transpose().map_err(refused)?;
+        Ok(Leases { pool, pool6, notes: BTreeMap::new(), notes6: BTreeMap::new() })
     }
 }
 
@@ -209,15 +212,18 @@ pub(crate) struct Leases {
     #[serde(default)]
     pub pool6: Option<Pool<Ipv6Addr>>,
     pub notes: BTreeMap<Ipv4Addr, LeaseNote>,
+    /// Of IPv6, those of DHCP clients alone: a container's is the note of its IPv4 address.
+    #[serde(default)]
+    pub notes6: BTreeMap<Ipv6Addr, LeaseNote>,
 }
 
 impl Leases {
     /// Whether these can be the leases of such a network.
     pub(crate) fn fit(&self, record: &NetworkRecord) -> bool {
         let of = |pool: &Pool| (pool.subnet(), pool.gateway(), pool.range());
-        let of6 = |pool: &Pool<Ipv6Addr>| Ipv6Record { subnet: pool.subnet(), gateway: pool.gateway() };
+        let of6 = |pool: &Pool<Ipv6Addr>| (pool.subnet(), pool.gateway(), pool.range());
         of(&self.pool) == (record.subnet, record.gateway, record.ip_range.unwrap_or(record.subnet))
-            && self.pool6.as_ref().map(of6) == record.ipv6
+            && self.pool6.as_ref().map(of6) == record.ipv6.map(|ipv6| (ipv6.subnet, ipv6.gateway, ipv6.ip_range.unwrap_or(ipv6.subnet)))
     }
 
     /// The IPv6 address of who has an address here.
@@ -289,7 +295,7 @@ impl Network {
 
     /// Ends the leases of `id` that are meant; false if there was none.
     pub(crate) fn release_of(&mut self, id: &str, which: impl Fn(Ipv4Addr) -> bool, which6: impl Fn(Ipv6Addr) -> bool) -> bool {
-        let Leases { pool, pool6, notes } = &mut self.leases;
+        let Leases { pool, pool6, notes, notes6 } = &mut self.leases;
         let of4 = held(pool, id, which);
         for address in &of4 {
             pool.release(*address);
@@ -297,7 +303,10 @@ impl Network {
         }
         let of6 = pool6.as_mut().map(|pool| {
             let of6 = held(pool, id, which6);
-            of6.iter().for_each(|address| drop(pool.release(*address)));
+            for address in &of6 {
+                pool.release(*address);
+                notes6.remove(address);
+            }
             of6.len()
         });
         of4.len() + of6.unwrap_or(0) > 0

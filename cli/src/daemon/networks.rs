@@ -221,7 +221,7 @@ pub(crate) fn check_mtu(record: &NetworkRecord, mtu: u16) -> Result<()> {
 
 /// The IPv6 side of a network that asks for one.
 fn new_ipv6(state: &State, request: &CreateNetwork, instance: &str) -> Result<Option<Ipv6Record>> {
-    if !request.ipv6 && request.subnet6.is_none() && request.gateway6.is_none() {
+    if !request.ipv6 && request.subnet6.is_none() && request.gateway6.is_none() && request.ip_range6.is_none() {
         return Ok(None);
     }
     let subnet = match request.subnet6 {
@@ -237,13 +237,13 @@ fn new_ipv6(state: &State, request: &CreateNetwork, instance: &str) -> Result<Op
         (None, GatewayChoice::None) => ipam::GatewayChoice::None,
         (None, _) => ipam::GatewayChoice::First,
     };
-    let pool = Pool::new(subnet, gateway, None).map_err(|error| Error::invalid(error.to_string()))?;
+    let pool = Pool::new(subnet, gateway, request.ip_range6).map_err(|error| Error::invalid(error.to_string()))?;
     let overlaps = |other: &&Network| other.record.ipv6.is_some_and(|ipv6| ipv6.subnet == subnet) && request.subnet6.is_none();
     if let Some(other) = state.networks.values().find(overlaps) {
         return Err(Error::conflict(format!("{subnet} is the prefix of network `{}` already", other.record.name))
             .hint("name another with --subnet"));
     }
-    Ok(Some(Ipv6Record { subnet: pool.subnet(), gateway: pool.gateway() }))
+    Ok(Some(Ipv6Record { subnet: pool.subnet(), gateway: pool.gateway(), ip_range: request.ip_range6.map(|range| range.trunc()) }))
 }
 
 fn check_subnet6(subnet: Ipv6Net) -> Result<Ipv6Net> {
@@ -316,6 +316,7 @@ fn view(state: &State, network: &Network) -> api::Network {
         subnet6: record.ipv6.map(|ipv6| ipv6.subnet.to_string()),
         gateway6: record.ipv6.and_then(|ipv6| ipv6.gateway),
         ip_range: record.ip_range,
+        ip_range6: record.ipv6.and_then(|ipv6| ipv6.ip_range),
         internal: record.internal,
         isolated: record.isolated,
         mtu: record.mtu,

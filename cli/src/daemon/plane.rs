@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
 };
 
@@ -13,7 +13,7 @@ use netloom_runtime::{
     },
     rootfs::upper::Layers,
 };
-use netloom_switch::{Mac, PortId, gateway::LeaseAnswer};
+use netloom_switch::{Mac, PortId, gateway::LeaseReply};
 
 type Result<T> = std::result::Result<T, FabricError>;
 
@@ -36,8 +36,8 @@ pub(crate) trait Plane: fmt::Debug + Send + Sync {
     fn fdb_add(&self, network: NetworkId, mac: Mac, port: PortId) -> Result<()>;
     fn fdb_del(&self, network: NetworkId, mac: Mac) -> Result<bool>;
     fn flows(&self, network: NetworkId) -> Result<Vec<(PortId, FlowReport)>>;
-    fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseAnswer) -> Result<()>;
-    fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<Ipv4Addr>) -> Result<()>;
+    fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<()>;
+    fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<IpAddr>) -> Result<()>;
 }
 
 impl Plane for Fabric {
@@ -109,11 +109,11 @@ impl Plane for Fabric {
         Self::flows(self, network)
     }
 
-    fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseAnswer) -> Result<()> {
+    fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<()> {
         Self::answer_lease(self, network, port, answer)
     }
 
-    fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<Ipv4Addr>) -> Result<()> {
+    fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<IpAddr>) -> Result<()> {
         Self::set_leased(self, network, port, leased)
     }
 }

@@ -10,7 +10,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -162,9 +162,11 @@ impl Daemon {
             // Those of DHCP clients end in their own time.
             let dynamic: BTreeSet<Ipv4Addr> =
                 network.leases.notes.iter().filter(|(_, note)| note.dynamic.is_some()).map(|(ip, _)| *ip).collect();
+            let dynamic6: BTreeSet<Ipv6Addr> = network.leases.notes6.keys().copied().collect();
             let mut changed = false;
             for owner in network.leases.owners().iter().filter(|owner| !state.expected.contains(*owner)) {
-                changed |= network.release_of(owner, |ip| !held(ip.into()) && !dynamic.contains(&ip), |ip6| !held(ip6.into()));
+                let is_over = |ip| !held(IpAddr::V4(ip)) && !dynamic.contains(&ip);
+                changed |= network.release_of(owner, is_over, |ip6| !held(ip6.into()) && !dynamic6.contains(&ip6));
             }
             if changed && let Err(error) = network.keep_leases(&self.paths.leases()) {
                 tracing::error!(network = name, error = error.message, "leases are not on disk");

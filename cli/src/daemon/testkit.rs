@@ -134,11 +134,11 @@ impl Plane for Remembering {
         Ok(())
     }
 
-    fn answer_lease(&self, _: NetworkId, _: PortId, _: netloom_switch::gateway::LeaseAnswer) -> Answer<()> {
+    fn answer_lease(&self, _: NetworkId, _: PortId, _: netloom_switch::gateway::LeaseReply) -> Answer<()> {
         Ok(())
     }
 
-    fn set_leased(&self, _: NetworkId, _: PortId, _: Vec<Ipv4Addr>) -> Answer<()> {
+    fn set_leased(&self, _: NetworkId, _: PortId, _: Vec<IpAddr>) -> Answer<()> {
         Ok(())
     }
 

@@ -66,7 +66,7 @@ async fn addresses_are_distinct_and_a_released_one_is_not_the_next() {
     one.exit(0, false);
     daemon.wait("one").await.unwrap();
     let (_, _two) = running(&daemon, named("two", spec(&[]))).await;
-    assert_eq!(daemon.leases(None).unwrap()[0].ip_address.to_string(), "172.17.0.3");
+    assert_eq!(daemon.leases(None).unwrap()[0].ip_address, Some([172, 17, 0, 3].into()));
 }
 
 #[tokio::test(flavor = "current_thread")]

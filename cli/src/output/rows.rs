@@ -95,6 +95,7 @@ impl Row for Network {
             subnet6: Some(text()),
             gateway6: Some(std::net::Ipv6Addr::UNSPECIFIED),
             ip_range: Some(ipnet::Ipv4Net::default()),
+            ip_range6: Some(ipnet::Ipv6Net::default()),
             options: any(text()),
             labels: any(text()),
             containers: any(NetworkMember {
@@ -160,7 +161,7 @@ impl Row for Lease {
 
     fn cells(&self, view: &View) -> Vec<String> {
         vec![
-            number(self.ip_address),
+            self.ip_address.map(number).unwrap_or_default(),
             self.network.clone(),
             self.ip6_address.map(number).unwrap_or_default(),
             number(self.mac_address),
@@ -174,7 +175,7 @@ impl Row for Lease {
     fn sample() -> Self {
         Self {
             network: text(),
-            ip_address: address(),
+            ip_address: Some(address()),
             ip6_address: Some(std::net::Ipv6Addr::UNSPECIFIED),
             mac_address: Mac::ZERO,
             container: text(),

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use netloom_runtime::spec::{Backend, NetworkMode, NetworkRequest};
 
 use super::{WordError, is_name, not, split};
@@ -130,12 +130,6 @@ pub fn backend(word: &str) -> Result<Backend, WordError> {
     Backend::of_name(word).ok_or_else(|| not(word, "a backend: tap or veth"))
 }
 
-/// `10.1.0.0/16`: the address of the network itself.
-pub fn cidr(word: &str) -> Result<Ipv4Net, WordError> {
-    let net = word.parse::<Ipv4Net>().map_err(|_| not(word, "an IPv4 network such as 10.1.0.0/24"))?;
-    if net.trunc() == net { Ok(net) } else { Err(WordError::HostBits { word: word.to_owned(), network: net.trunc().to_string() }) }
-}
-
 /// The address of a network of either family.
 pub fn subnet(word: &str) -> Result<IpNet, WordError> {
     let net = word.parse::<IpNet>().map_err(|_| not(word, "a network such as 10.1.0.0/24 or fd00:1::/64"))?;
@@ -227,12 +221,12 @@ mod tests {
 
     #[test]
     fn addresses_are_checked_before_anything_is_asked_for() {
-        takes(cidr, &[("10.1.0.0/16", "10.1.0.0/16".parse().expect("a network"))]);
+        takes(subnet, &[("10.1.0.0/16", "10.1.0.0/16".parse().expect("a network"))]);
         refuses(
-            cidr,
+            subnet,
             &[
-                ("10.1.0.0", "`10.1.0.0` is not an IPv4 network such as 10.1.0.0/24"),
-                ("10.1.0.0/33", "`10.1.0.0/33` is not an IPv4 network such as 10.1.0.0/24"),
+                ("10.1.0.0", "`10.1.0.0` is not a network such as 10.1.0.0/24 or fd00:1::/64"),
+                ("10.1.0.0/33", "`10.1.0.0/33` is not a network such as 10.1.0.0/24 or fd00:1::/64"),
                 ("10.1.0.7/24", "`10.1.0.7/24` has host bits set; the network is `10.1.0.0/24`"),
             ],
         );

@@ -60,7 +60,7 @@ pub(super) struct Seat {
     pub(super) asks: BTreeSet<NetworkId>,
     pub(super) options: PortOptions,
     /// What clients behind the port have leased.
-    pub(super) leased: Vec<Ipv4Addr>,
+    pub(super) leased: Vec<IpAddr>,
     pub(super) listeners: BTreeSet<ListenerId>,
 }
 
@@ -98,8 +98,12 @@ impl Site {
 
 impl Seat {
     pub(super) fn settings(&self) -> PortSettings {
-        let leased = self.leased.iter().copied().map(IpAddr::V4);
-        PortSettings { mtu: self.mtu, isolated: self.options.isolated, mac: Some(self.mac), ips: self.ips().chain(leased).collect() }
+        PortSettings {
+            mtu: self.mtu,
+            isolated: self.options.isolated,
+            mac: Some(self.mac),
+            ips: self.ips().chain(self.leased.iter().copied()).collect(),
+        }
     }
 
     /// Every address that is this port's alone: what the IPAM gave it, and the link-local one of its MAC.

@@ -4,13 +4,13 @@
 //! port's worker. A worker never waits for either, and a question too many is a counted drop: clients ask again.
 
 use std::{
-    net::Ipv4Addr,
+    net::IpAddr,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
 };
 
 use netloom_switch::{
     DropReason, PortId,
-    gateway::{LeaseAnswer, LeaseAsk},
+    gateway::{LeaseQuestion, LeaseReply},
 };
 
 use super::{Fabric, FabricError, NetworkId, port::PortKey};
@@ -23,7 +23,7 @@ const WAITING: usize = 256;
 pub struct LeaseAsked {
     pub network: NetworkId,
     pub port: PortId,
-    pub ask: LeaseAsk,
+    pub question: LeaseQuestion,
 }
 
 /// Where the workers leave their questions.
@@ -36,9 +36,9 @@ impl Asks {
         (Self(asks), asked)
     }
 
-    pub(super) fn ask(&self, key: PortKey, ask: LeaseAsk) -> Result<(), DropReason> {
+    pub(super) fn ask(&self, key: PortKey, question: LeaseQuestion) -> Result<(), DropReason> {
         let PortKey { network, port } = key;
-        self.0.try_send(LeaseAsked { network, port, ask }).map_err(|_| DropReason::GatewayLimit)
+        self.0.try_send(LeaseAsked { network, port, question }).map_err(|_| DropReason::GatewayLimit)
     }
 }
 
@@ -49,7 +49,7 @@ impl Fabric {
     }
 
     /// Has a port's gateway send the answer to a question.
-    pub fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseAnswer) -> Result<(), FabricError> {
+    pub fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<(), FabricError> {
         let mut state = self.lock();
         let key = PortKey { network, port };
         let inbox = &self.worker(state.seat_mut(key)?.worker)?.inbox;
@@ -57,7 +57,7 @@ impl Fabric {
     }
 
     /// The addresses that clients behind a port have leased: they are this port's alone, as the one that the IPAM gave it is.
-    pub fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<Ipv4Addr>) -> Result<(), FabricError> {
+    pub fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<IpAddr>) -> Result<(), FabricError> {
         let mut state = self.lock();
         let seat = state.seat_mut(PortKey { network, port })?;
         seat.leased = leased;

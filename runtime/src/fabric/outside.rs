@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     DropReason, Frame, PortId, Time, Verdict,
-    gateway::{Datagram, EchoError, EchoReply, LeaseAsk, Outside, OutsideError, SocketId},
+    gateway::{Datagram, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, SocketId},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg};
 
@@ -160,8 +160,8 @@ impl Outside for Host<'_> {
         self.echo(socket).ok()?.error()
     }
 
-    fn ask_lease(&mut self, ask: LeaseAsk) -> Result<(), DropReason> {
-        self.network.asks.ask(PortKey { network: self.network.id, port: self.port }, ask)
+    fn ask_lease(&mut self, question: LeaseQuestion) -> Result<(), DropReason> {
+        self.network.asks.ask(PortKey { network: self.network.id, port: self.port }, question)
     }
 
     fn close(&mut self, socket: SocketId) {

@@ -11,7 +11,7 @@ use std::{net::IpAddr, ops::ControlFlow, sync::Arc};
 
 use netloom_switch::{
     Frame, Mac, PortCounters, PortId, Time, Verdict,
-    gateway::{Flow, Gateway, LeaseAnswer, Readiness, SocketId, View},
+    gateway::{Flow, Gateway, LeaseReply, Readiness, SocketId, View},
 };
 use nix::sys::epoll::EpollFlags;
 
@@ -245,7 +245,7 @@ impl Port {
     }
 
     /// The answer to a lease that its gateway asked about.
-    pub(super) fn lease_answered(&mut self, answer: &LeaseAnswer, at: &mut Place<'_>) {
+    pub(super) fn lease_answered(&mut self, answer: &LeaseReply, at: &mut Place<'_>) {
         self.gateway(at, |gateway, host| gateway.lease_answered(answer, host));
     }
 

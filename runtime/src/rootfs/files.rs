@@ -25,12 +25,15 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    /// `host_hosts`: the host's own lines, for a container in the host's network.
+    /// `host_hosts`: the host's own lines, for a container in the host's network. Where names are looked for is as on the host, unless
+    /// the plan says otherwise: they are asked of the host's resolvers in the end.
     pub(crate) fn new(plan: &Plan, hostname: &str, host_hosts: Option<String>, host_resolv_conf: String) -> Self {
         let hosts = host_hosts.unwrap_or_else(|| {
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n".to_owned()
         });
-        let resolv_conf = if plan.nameservers.is_empty() { host_resolv_conf } else { resolv_conf(&plan.nameservers, &plan.search) };
+        let of_host = || search_of(&host_resolv_conf);
+        let search = if plan.search.is_empty() { of_host() } else { plan.search.iter().map(String::as_str).collect() };
+        let resolv_conf = if plan.nameservers.is_empty() { host_resolv_conf.clone() } else { resolv_conf(&plan.nameservers, &search) };
         let mut contents = Self { hosts, hostname: format!("{hostname}\n"), resolv_conf };
         for (address, names) in &plan.hosts {
             let _ = writeln!(contents.hosts, "{address}\t{}", names.join(" "));
@@ -47,7 +50,16 @@ impl Contents {
     }
 }
 
-fn resolv_conf(nameservers: &[IpAddr], search: &[String]) -> String {
+/// The search list of a resolv.conf(5): the last line that has one counts.
+fn search_of(text: &str) -> Vec<&str> {
+    let mut lists = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix("search").or_else(|| line.strip_prefix("domain"))?;
+        rest.starts_with([' ', '\t']).then_some(rest)
+    });
+    lists.next_back().map(|list| list.split_whitespace().collect()).unwrap_or_default()
+}
+
+fn resolv_conf(nameservers: &[IpAddr], search: &[&str]) -> String {
     let mut text: String = nameservers.iter().map(|address| format!("nameserver {address}\n")).collect();
     if !search.is_empty() {
         let _ = writeln!(text, "search {}", search.join(" "));
@@ -89,6 +101,11 @@ mod tests {
         let contents = Contents::new(&plan, "web", None, "host".to_owned());
         assert!(contents.hosts.starts_with("127.0.0.1\tlocalhost\n") && contents.hosts.ends_with("172.17.0.2\tweb www\n"));
         assert_eq!(contents.resolv_conf, "nameserver 172.17.0.1\nsearch lab\n");
+        let host = "search old.test\nsearch corp.test\thome.test\nsearches no.test\nnameserver 192.0.2.1\n";
+        assert_eq!(Contents::new(&plan, "web", None, host.to_owned()).resolv_conf, "nameserver 172.17.0.1\nsearch lab\n");
+        plan.search.clear();
+        let inherited = Contents::new(&plan, "web", None, host.to_owned()).resolv_conf;
+        assert_eq!(inherited, "nameserver 172.17.0.1\nsearch corp.test home.test\n");
         plan.nameservers.clear();
         assert_eq!(Contents::new(&plan, "web", None, "host".to_owned()).resolv_conf, "host");
     }

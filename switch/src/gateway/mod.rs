@@ -18,6 +18,7 @@ mod arp;
 mod build;
 mod config;
 mod dhcp;
+mod dhcp6;
 mod dns;
 mod echo;
 mod extensions;
@@ -42,11 +43,13 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
 pub use dhcp::{Exchange, Given, LeaseAnswer, LeaseAsk, LeaseWish};
+pub use dhcp6::{Associated, Association, Exchange6, LeaseAnswer6, LeaseAsk6, LeaseStatus6, LeaseWish6};
 pub use outside::{Datagram, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
 
 use self::{
     build::Builder,
     dhcp::Dhcp,
+    dhcp6::Dhcp6,
     dns::Dns,
     echo::EchoTable,
     icmp::RateLimit,
@@ -62,6 +65,20 @@ use self::{
     udp::{Outgoing, UdpTable},
 };
 use crate::{DropReason, Frame, Mac, Time, parse::ethertype};
+
+/// What a DHCP client asks, of either family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseQuestion {
+    V4(LeaseAsk),
+    V6(LeaseAsk6),
+}
+
+/// What it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaseReply {
+    V4(LeaseAnswer),
+    V6(LeaseAnswer6),
+}
 
 /// What every part of a gateway works with.
 #[derive(Debug)]
@@ -84,6 +101,7 @@ pub struct Gateway {
     publications: Publications,
     dns: Dns,
     dhcp: Dhcp,
+    dhcp6: Dhcp6,
     advertiser: Advertiser,
     /// Sockets whose time has come, while they are looked at.
     due: Vec<SocketId>,
@@ -108,6 +126,7 @@ impl Gateway {
             publications: Publications::default(),
             dns: Dns::default(),
             dhcp: Dhcp::default(),
+            dhcp6: Dhcp6::default(),
             advertiser: Advertiser::default(),
             due: Vec::new(),
         }
@@ -146,7 +165,7 @@ impl Gateway {
         }
     }
 
-    /// A packet of IPv6: of those to a group, neighbour discovery alone is our business.
+    /// A packet of IPv6: of those to a group, neighbour discovery and DHCP alone are our business.
     fn ipv6(&mut self, now: Time, for_us: bool, from: Mac, frame: &Frame<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
         let packet = match Packet::parse(from, frame) {
             Err(_) if !for_us => return Ok(()),
@@ -155,6 +174,9 @@ impl Gateway {
         self.advertiser.heard(&mut self.core, now, from);
         if ndp::is_discovery(&packet) {
             return ndp::packet(&mut self.core, &packet, outside);
+        }
+        if !for_us && dhcp6::is_for_servers(&packet) {
+            return self.dhcp6.message(&mut self.core, now, &Outgoing::parse(&packet)?, outside);
         }
         if for_us { self.packet(now, &packet, outside) } else { Ok(()) }
     }
@@ -202,6 +224,9 @@ impl Gateway {
             Destination::Gateway if outgoing.outside.port() == dns::PORT => return self.dns.query(core, now, &outgoing, outside),
             Destination::Gateway if outgoing.outside.port() == dhcp::SERVER_PORT && outgoing.outside.is_ipv4() => {
                 return self.dhcp.message(core, now, &outgoing, outside);
+            }
+            Destination::Gateway if outgoing.outside.port() == dhcp6::SERVER_PORT && outgoing.outside.is_ipv6() => {
+                return self.dhcp6.message(core, now, &outgoing, outside);
             }
             Destination::Gateway => policy::gateway_port(&core.view, packet.destination),
             Destination::Outside(to) => Some(to),
@@ -301,8 +326,11 @@ impl Gateway {
     }
 
     /// The answer to a lease that was asked about by [`Outside::ask_lease`].
-    pub fn lease_answered(&mut self, answer: &LeaseAnswer, outside: &mut impl Outside) {
-        Dhcp::answered(&mut self.core, answer, outside);
+    pub fn lease_answered(&mut self, answer: &LeaseReply, outside: &mut impl Outside) {
+        match answer {
+            LeaseReply::V4(answer) => Dhcp::answered(&mut self.core, answer, outside),
+            LeaseReply::V6(answer) => Dhcp6::answered(&mut self.core, answer, outside),
+        }
     }
 
     /// What the IPAM gave this port: where inbound connections go before the container has spoken.

@@ -1,7 +1,7 @@
 //! Neighbour discovery (RFC 4861): the gateway answers for its own addresses and no other, and advertises itself as the router.
 //!
 //! Advertisements carry what a host without an address needs: the prefix to make one of (RFC 4862), the resolver (RFC 8106) and the
-//! MTU. They go to the port's own stations, in a frame to one of them even where the packet is for all nodes (RFC 6085), so that
+//! MTU; and that DHCPv6 has the same and an address besides. They go to the port's own stations, in a frame to one of them even where the packet is for all nodes (RFC 6085), so that
 //! each port's gateway speaks to its port alone. A container of ours has its addresses already and listens to none of this.
 
 use std::{
@@ -22,6 +22,10 @@ const ROUTER_ADVERTISEMENT: u8 = 134;
 const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const REDIRECT: u8 = 137;
+
+/// DHCPv6 has addresses, and the rest (RFC 4861, 4.2).
+const MANAGED: u8 = 0x80;
+const OTHER: u8 = 0x40;
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Who sent it is on this link: a router would have counted down (RFC 4861, 3.1).
@@ -129,7 +133,7 @@ fn advertise_router(core: &mut Core, to: Mac, destination: Ipv6Addr, outside: &m
     let (own, mtu) = (core.view.config.mac, core.view.config.mtu.max(MTU_LEAST));
     let [life_high, life_low] = LIFETIME.to_be_bytes();
     let mut message = Message::default();
-    message.put(&[ROUTER_ADVERTISEMENT, 0, 0, 0, HOP_LIMIT, 0, life_high, life_low, 0, 0, 0, 0, 0, 0, 0, 0]);
+    message.put(&[ROUTER_ADVERTISEMENT, 0, 0, 0, HOP_LIMIT, MANAGED | OTHER, life_high, life_low, 0, 0, 0, 0, 0, 0, 0, 0]);
     message.put(&[SOURCE_ADDRESS, 1]);
     message.put(&own.0);
     message.put(&[MTU, 1, 0, 0, 0, 0]);

@@ -7,7 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::LeaseAsk;
+use super::LeaseQuestion;
 use crate::{DropReason, Frame};
 
 /// A host socket of one gateway; the gateway makes these up and uses each for one socket at a time.
@@ -153,7 +153,7 @@ pub trait Outside {
 
     /// Asks whoever keeps the addresses about a lease; never waits. The answer comes by
     /// [`Gateway::lease_answered`](super::Gateway::lease_answered), or never. `Err`: too many are being asked about.
-    fn ask_lease(&mut self, ask: LeaseAsk) -> Result<(), DropReason>;
+    fn ask_lease(&mut self, question: LeaseQuestion) -> Result<(), DropReason>;
 
     /// Closes a socket of any kind. The number may then be used anew.
     fn close(&mut self, socket: SocketId);

@@ -84,6 +84,16 @@ pub fn dhcp(bytes: &[u8]) {
     crate::gateway::testkit::script::dhcp(bytes);
 }
 
+/// A virtio header and a frame, as a container can send them to a gateway.
+pub fn frame(bytes: &[u8]) {
+    crate::gateway::testkit::script::frame(bytes);
+}
+
+/// What a DHCPv6 client says to a gateway.
+pub fn dhcp6(bytes: &[u8]) {
+    crate::gateway::testkit::script::dhcp6(bytes);
+}
+
 /// What a client says over TCP to a gateway's DNS.
 pub fn dns_stream(bytes: &[u8]) {
     crate::gateway::testkit::script::dns_stream(bytes);

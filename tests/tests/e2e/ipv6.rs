@@ -28,6 +28,7 @@ for_both!(
     a_host_without_an_address_makes_one_from_the_advertisement,
     a_network_that_cannot_be_is_refused,
     a_second_network_brings_its_addresses,
+    an_ip_range_bounds_what_is_chosen,
 );
 
 /// A container's python with `script`.
@@ -412,4 +413,16 @@ fn a_second_network_brings_its_addresses(nl: &Netloom) {
     nl.ok("network create --subnet fd00:20::/80 overlap");
     let refused = nl.run("network connect overlap a");
     assert!(refused.code != 0 && refused.stderr.contains("overlap"), "{refused:?}");
+}
+
+fn an_ip_range_bounds_what_is_chosen(nl: &Netloom) {
+    nl.ok("network create --subnet fd00:20::/64 --ip-range fd00:20::8:0/127 six");
+    for (name, expected) in [("a", "fd00:20::8:0"), ("b", "fd00:20::8:1")] {
+        nl.ok(&format!("run -d --name {name} --net six sleep 1000"));
+        assert_eq!(ip6(nl, name, "six").to_string(), expected);
+    }
+    assert!(nl.fails("run --rm --net six true", 125).contains("no address left in fd00:20::8:0/127"));
+    nl.ok("run --rm --net six --ip6 fd00:20::100 true");
+    assert_eq!(nl.ok("network inspect six --format {{.ip_range6}}"), "fd00:20::8:0/127");
+    assert!(nl.fails("network create --subnet fd00:21::/64 --ip-range fd00:22::/80 far", 2).contains("fd00:22::/80"));
 }

@@ -19,6 +19,7 @@ for_both!(
     a_hosts_file_has_the_container_and_what_was_added,
     a_nameserver_and_a_search_domain_of_ones_own_are_used,
     host_mode_uses_the_hosts_own_resolver,
+    short_names_are_looked_for_where_the_host_looks_for_them,
 );
 
 /// The IPv4 address that a container gets for a name from `getent`, which asks as programs do.
@@ -169,4 +170,13 @@ fn host_mode_uses_the_hosts_own_resolver(nl: &Netloom) {
     assert_eq!(nl.ok("run --rm --net=host cat /etc/resolv.conf"), nl.host.ok("cat /etc/resolv.conf"));
     let _server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
     assert_eq!(lookup(nl, "--net=host", "files.example.test"), Some("203.0.113.9".into()));
+}
+
+fn short_names_are_looked_for_where_the_host_looks_for_them(nl: &Netloom) {
+    let _server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
+    let conf = nl.host.write("resolv.conf", "search example.test\nnameserver 10.99.0.1\n");
+    nl.host.ok(&format!("mount --bind {} /etc/resolv.conf", conf.display()));
+    assert_eq!(lookup(nl, "", "files"), Some("203.0.113.9".into()));
+    assert_eq!(lookup(nl, "--dns-search elsewhere.test", "files"), None);
+    nl.host.ok("umount /etc/resolv.conf");
 }

@@ -1,9 +1,10 @@
-//! DHCP messages: what a client's says, and what ours say. dhcproto has the format; what a message means is here.
+//! DHCP messages: what a client's says, and what ours say. dhcproto writes them. It does not read them: its decoder asserts lengths that the
+//! sender chose, and one frame of a container must not end a worker. What a message means is here.
 
 use std::{net::Ipv4Addr, str::FromStr};
 
 use dhcproto::{
-    Decodable, Decoder, Encodable, Encoder,
+    Encodable, Encoder,
     v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode},
 };
 use hickory_proto::rr::Name;
@@ -14,6 +15,22 @@ use crate::{DropReason, Mac};
 
 /// The fixed part with the magic cookie before the options (RFC 2131, 2).
 const HEADER: usize = 240;
+const COOKIE: [u8; 4] = [99, 130, 83, 99];
+/// Where the fixed part has its fields.
+mod field {
+    use std::ops::Range;
+
+    pub(super) const XID: usize = 4;
+    pub(super) const FLAGS: usize = 10;
+    pub(super) const CIADDR: usize = 12;
+    pub(super) const GIADDR: usize = 24;
+    pub(super) const CHADDR: usize = 28;
+    pub(super) const SNAME: Range<usize> = 44..108;
+    pub(super) const FILE: Range<usize> = 108..236;
+    pub(super) const COOKIE: usize = 236;
+}
+/// BOOTREQUEST.
+const REQUEST: u8 = 1;
 /// What every client takes (RFC 2131, 2), and BOOTP relays once wanted at least (RFC 1542, 2.1).
 const LENGTH_MIN: usize = 300;
 /// Ethernet (RFC 1700): type and length of the address.
@@ -21,32 +38,85 @@ const ETHERNET: [u8; 2] = [1, 6];
 /// Options beyond this number are nobody's: a message has one of each that matters.
 const OPTIONS_MAX: usize = 1024;
 
+/// The options of a message that matter here, as they came.
+#[derive(Debug, Default)]
+struct Options<'a> {
+    requested_ip: Option<&'a [u8]>,
+    overload: Option<&'a [u8]>,
+    message_type: Option<&'a [u8]>,
+    server: Option<&'a [u8]>,
+    parameters: Option<&'a [u8]>,
+    client_id: Option<&'a [u8]>,
+}
+
+impl<'a> Options<'a> {
+    /// Reads the options that `bytes` consist of; of two alike the first counts (RFC 2132, 2).
+    fn read(&mut self, mut bytes: &'a [u8]) -> Option<()> {
+        while let Some((code, rest)) = bytes.split_first() {
+            let place = match OptionCode::from(*code) {
+                OptionCode::Pad => {
+                    bytes = rest;
+                    continue;
+                }
+                OptionCode::End => return Some(()),
+                OptionCode::RequestedIpAddress => Some(&mut self.requested_ip),
+                OptionCode::OptionOverload => Some(&mut self.overload),
+                OptionCode::MessageType => Some(&mut self.message_type),
+                OptionCode::ServerIdentifier => Some(&mut self.server),
+                OptionCode::ParameterRequestList => Some(&mut self.parameters),
+                OptionCode::ClientIdentifier => Some(&mut self.client_id),
+                _ => None,
+            };
+            let (length, rest) = rest.split_first()?;
+            let (content, rest) = rest.split_at_checked(usize::from(*length))?;
+            if let Some(place) = place {
+                place.get_or_insert(content);
+            }
+            bytes = rest;
+        }
+        Some(())
+    }
+
+    /// All of a message, those in the fields for names among them (RFC 2132, 9.3).
+    fn of(message: &'a [u8]) -> Option<Self> {
+        let mut options = Self::default();
+        options.read(message.get(HEADER..)?)?;
+        let overload = options.overload.and_then(<[u8]>::first).copied().unwrap_or(0);
+        for (bit, place) in [(1, field::FILE), (2, field::SNAME)] {
+            if overload & bit != 0 {
+                options.read(message.get(place)?)?;
+            }
+        }
+        Some(options)
+    }
+}
+
+/// The address that an option consists of; one of another length is no address.
+fn address(content: Option<&[u8]>) -> Result<Option<Ipv4Addr>, DropReason> {
+    let read = |content: &[u8]| <[u8; 4]>::try_from(content).map(Ipv4Addr::from).map_err(|_| DropReason::GatewayMalformed);
+    content.map(read).transpose()
+}
+
 /// Reads a client's message. `own` is the address by which clients name this server.
 pub(super) fn read(bytes: &[u8], own: Ipv4Addr) -> Result<LeaseAsk, DropReason> {
     let malformed = DropReason::GatewayMalformed;
-    // The codec believes the length of the hardware address.
     if bytes.get(1..3) != Some(&ETHERNET) || bytes.len() < HEADER || bytes.len() > HEADER + OPTIONS_MAX {
         return Err(malformed);
     }
-    let message = Message::decode(&mut Decoder::new(bytes)).map_err(|_| malformed)?;
-    let client = Mac(*message.chaddr().first_chunk().ok_or(malformed)?);
-    if message.opcode() != Opcode::BootRequest || client.is_group() || client.is_zero() {
+    let word = |at: usize| bytes.get(at..).and_then(<[u8]>::first_chunk::<4>).copied().ok_or(malformed);
+    let client = Mac(*bytes.get(field::CHADDR..).and_then(<[u8]>::first_chunk).ok_or(malformed)?);
+    if bytes.first() != Some(&REQUEST) || word(field::COOKIE)? != COOKIE || client.is_group() || client.is_zero() {
         return Err(malformed);
     }
-    if !message.giaddr().is_unspecified() {
+    let options = Options::of(bytes).ok_or(malformed)?;
+    if word(field::GIADDR)? != [0; 4] {
         return Err(DropReason::GatewayUnsupported);
     }
-    let option = |code| message.opts().get(code);
-    let wanted = match option(OptionCode::RequestedIpAddress) {
-        Some(DhcpOption::RequestedIpAddress(address)) => Some(*address),
-        _ => None,
-    };
-    let for_us = match option(OptionCode::ServerIdentifier) {
-        Some(DhcpOption::ServerIdentifier(server)) => *server == own,
-        _ => true,
-    };
-    let ciaddr = message.ciaddr();
-    let (wish, kind) = match message.opts().msg_type().ok_or(malformed)? {
+    let wanted = address(options.requested_ip)?;
+    let for_us = address(options.server)?.is_none_or(|server| server == own);
+    let ciaddr = Ipv4Addr::from(word(field::CIADDR)?);
+    let Some(&[kind]) = options.message_type else { return Err(malformed) };
+    let (wish, kind) = match MessageType::from(kind) {
         MessageType::Discover => (LeaseWish::Discover { wanted }, Kind::Offer),
         MessageType::Request if !for_us => (LeaseWish::Refuse, Kind::None),
         MessageType::Request => {
@@ -58,16 +128,11 @@ pub(super) fn read(bytes: &[u8], own: Ipv4Addr) -> Result<LeaseAsk, DropReason> 
         MessageType::Inform => (LeaseWish::Inform, Kind::Inform),
         _ => return Err(DropReason::GatewayUnsupported),
     };
-    let client_id = match option(OptionCode::ClientIdentifier) {
-        // At least two bytes (RFC 2132, 9.14).
-        Some(DhcpOption::ClientIdentifier(id)) if (2..=255).contains(&id.len()) => Some(id.clone()),
-        _ => None,
-    };
-    let routes = match option(OptionCode::ParameterRequestList) {
-        Some(DhcpOption::ParameterRequestList(list)) => list.contains(&OptionCode::ClasslessStaticRoute),
-        _ => false,
-    };
-    let exchange = Exchange { client, xid: message.xid(), ciaddr, broadcast: message.flags().broadcast(), routes, kind };
+    // At least two bytes (RFC 2132, 9.14).
+    let client_id = options.client_id.filter(|id| id.len() >= 2).map(<[u8]>::to_vec);
+    let routes = options.parameters.is_some_and(|list| list.contains(&OptionCode::ClasslessStaticRoute.into()));
+    let broadcast = bytes.get(field::FLAGS).is_some_and(|flags| flags & 0x80 != 0);
+    let exchange = Exchange { client, xid: u32::from_be_bytes(word(field::XID)?), ciaddr, broadcast, routes, kind };
     Ok(LeaseAsk { wish, client, client_id, exchange })
 }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use self::message::Reply;
-use super::{Core, Outside, icmp::RateLimit, packet::Packet, udp::Outgoing};
+use super::{Core, LeaseQuestion, Outside, icmp::RateLimit, packet::Packet, udp::Outgoing};
 use crate::{DropReason, Frame, Mac, Time, frame::ETHERNET_HEADER};
 
 /// UDP ports of the two sides (RFC 2131, 4.1).
@@ -130,7 +130,7 @@ impl Dhcp {
         if !self.asks.allow(now, core.view.config.limits.dhcp_asks) {
             return Err(DropReason::GatewayLimit);
         }
-        outside.ask_lease(ask)
+        outside.ask_lease(LeaseQuestion::V4(ask))
     }
 
     /// Gives a client its answer.

@@ -16,7 +16,9 @@ use std::{
 
 use crate::{
     DropReason, Frame, Time,
-    gateway::{Core, Datagram, EchoError, EchoReply, LeaseAsk, Outside, OutsideError, Readiness, SocketId, sockets::Owner, tcp::FlowKey},
+    gateway::{
+        Core, Datagram, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, Readiness, SocketId, sockets::Owner, tcp::FlowKey,
+    },
 };
 
 /// A message's length stands before it (RFC 1035, 4.2.2).
@@ -282,7 +284,7 @@ impl<O: Outside> Outside for Served<'_, O> {
         None
     }
 
-    fn ask_lease(&mut self, _ask: LeaseAsk) -> Result<(), DropReason> {
+    fn ask_lease(&mut self, _question: LeaseQuestion) -> Result<(), DropReason> {
         Err(DropReason::GatewayOutside)
     }
 

@@ -13,7 +13,8 @@ use std::{
 };
 
 use super::{
-    Datagram, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, Limits, Outside, OutsideError, Readiness, SocketId, View,
+    Datagram, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, LeaseAsk6, LeaseQuestion, Limits, Outside, OutsideError,
+    Readiness, SocketId, View,
 };
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
@@ -118,6 +119,7 @@ pub struct World {
     pub echo: HashMap<SocketId, FakeEcho>,
     /// What was asked about leases.
     pub asked: Vec<LeaseAsk>,
+    pub asked6: Vec<LeaseAsk6>,
     pub drops: Vec<DropReason>,
     /// The answer to the next calls that open a socket.
     pub open: Result<(), OutsideError>,
@@ -133,6 +135,7 @@ impl Default for World {
             udp: HashMap::new(),
             echo: HashMap::new(),
             asked: Vec::new(),
+            asked6: Vec::new(),
             drops: Vec::new(),
             open: Ok(()),
             room: usize::MAX,
@@ -297,8 +300,11 @@ impl Outside for World {
         self.open_echo(socket).ok()?.errors.pop_front()
     }
 
-    fn ask_lease(&mut self, ask: LeaseAsk) -> Result<(), DropReason> {
-        self.asked.push(ask);
+    fn ask_lease(&mut self, question: LeaseQuestion) -> Result<(), DropReason> {
+        match question {
+            LeaseQuestion::V4(ask) => self.asked.push(ask),
+            LeaseQuestion::V6(ask) => self.asked6.push(ask),
+        }
         Ok(())
     }
 

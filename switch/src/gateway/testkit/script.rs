@@ -10,8 +10,8 @@ use hickory_proto::op::{Message, MessageType};
 
 use super::{
     super::{
-        EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, Limits, Outside, OutsideError, Report, build::transport_at, icmp,
-        packet::Packet, sockets::Owner, tcp::FlowKey,
+        Associated, EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, LeaseAnswer6, LeaseReply, LeaseStatus6, Limits, Outside,
+        OutsideError, Report, build::transport_at, icmp, packet::Packet, sockets::Owner, tcp::FlowKey,
     },
     CONTAINER, CONTAINER_MAC, CONTAINER6, GATEWAY, GATEWAY_MAC, GATEWAY6, World, config, ethernet, ip, ipv6_from, udp, view,
 };
@@ -20,6 +20,7 @@ use crate::{
     frame::FRAME_MAX,
     parse::{Network, Transport},
     testkit::is_right_on_a_wire,
+    vnet,
 };
 
 /// Bytes off the front of a script; zeros behind its end.
@@ -157,7 +158,7 @@ pub fn dhcp(bytes: &[u8]) {
         let address = Some(([10, 0, 0, 77].into(), Duration::from_secs(3600)));
         let given = Given { address, hostname: Some("box".into()), search: vec!["example.test".into()] };
         for given in [Some(given), None] {
-            gateway.lease_answered(&LeaseAnswer { exchange: ask.exchange, given }, &mut world);
+            gateway.lease_answered(&LeaseReply::V4(LeaseAnswer { exchange: ask.exchange, given }), &mut world);
         }
     }
     while let Some((mut bytes, offload)) = world.emitted.pop_front() {
@@ -168,6 +169,79 @@ pub fn dhcp(bytes: &[u8]) {
         // Anything else is an ICMP error.
         if bytes[23] == 17 {
             v4::Message::decode(&mut Decoder::new(&bytes[42..])).unwrap();
+        }
+    }
+}
+
+/// Gives a frame with its virtio header to a gateway, twice, with a second and more between.
+///
+/// # Panics
+/// If what comes out is wrong on a wire.
+pub fn frame(bytes: &[u8]) {
+    let Some((header, frame)) = bytes.split_first_chunk::<{ vnet::VNET_HEADER }>() else { return };
+    let Ok(offload) = vnet::decode(header, frame) else { return };
+    let mut gateway = Gateway::new(view(config()), 3);
+    let mut world = World::default();
+    for now in [Time::ZERO, Time::ZERO + Duration::from_secs(3)] {
+        // A reason is a value like any other here.
+        let _ = gateway.frame(now, &Frame { bytes: frame, offload }, &mut world);
+        gateway.timer(now, &mut world);
+    }
+    gateway.close_all(Time::ZERO + Duration::from_secs(4), &mut world);
+    while let Some((mut bytes, offload)) = world.emitted.pop_front() {
+        if let Checksum::Partial { start, offset } = offload.checksum {
+            assert!(checksum::finish(&mut bytes, start, offset));
+        }
+        let is_segment = Headers::parse(&bytes).is_ok_and(|headers| matches!(headers.transport, Transport::Tcp(_) | Transport::Udp(_)));
+        assert!(!is_segment || offload.gso.is_some() || is_right_on_a_wire(&bytes), "{bytes:02x?}");
+    }
+    assert!(gateway.flows(Time::ZERO).is_empty() && world.tcp.values().all(|tcp| tcp.closed || tcp.reset));
+}
+
+/// Gives bytes to a gateway as a DHCPv6 client's message, and answers what it asks by them: with addresses, and with refusals.
+///
+/// # Panics
+/// If what comes out is wrong on a wire, or is no message.
+pub fn dhcp6(bytes: &[u8]) {
+    use dhcproto::{Decodable, Decoder, v6};
+    let mut gateway = Gateway::new(view(config()), 3);
+    let mut world = World::default();
+    let from = CONTAINER_MAC.link_local();
+    let Ok(length) = u16::try_from(8 + bytes.len()) else { return };
+    // A checksum that a partial one stands for is right by its word.
+    let datagram = [&546u16.to_be_bytes()[..], &547u16.to_be_bytes(), &length.to_be_bytes(), &[0, 0], bytes].concat();
+    for to in [Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2), GATEWAY_MAC.link_local()] {
+        let frame = grouped(to, ipv6_from(from, to, 1, 17, &datagram));
+        let offload = Offload { checksum: Checksum::Verified, gso: None };
+        // A reason is a value like any other here.
+        let _ = gateway.frame(Time::ZERO, &Frame { bytes: &frame, offload }, &mut world);
+    }
+    for ask in std::mem::take(&mut world.asked6) {
+        let hour = Duration::from_secs(3600);
+        let of = |give: bool| {
+            let addresses = |wanted: &[Ipv6Addr]| wanted.iter().copied().chain([CONTAINER6]).map(|address| (address, hour)).collect();
+            let each = ask.associations.iter().map(|association| Associated {
+                id: association.id,
+                addresses: if give { addresses(&association.addresses) } else { Vec::new() },
+                status: (!give).then_some(LeaseStatus6::NoAddresses),
+            });
+            each.collect()
+        };
+        for give in [true, false] {
+            let (exchange, status) = (ask.exchange.clone(), (!give).then_some(LeaseStatus6::NotOnLink));
+            let answer = LeaseAnswer6 { exchange, status, associations: of(give), search: vec!["example.test".into()] };
+            gateway.lease_answered(&LeaseReply::V6(answer), &mut world);
+        }
+    }
+    while let Some((mut bytes, offload)) = world.emitted.pop_front() {
+        if let Checksum::Partial { start, offset } = offload.checksum {
+            assert!(checksum::finish(&mut bytes, start, offset));
+        }
+        // Anything else is an ICMP error, or a fragment.
+        if bytes[20] == 17 {
+            assert!(is_right_on_a_wire(&bytes));
+            let message = v6::Message::decode(&mut Decoder::new(&bytes[62..])).unwrap();
+            assert!(message.opts().get(v6::OptionCode::ServerId).is_some());
         }
     }
 }

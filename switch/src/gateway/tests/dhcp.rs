@@ -65,7 +65,7 @@ impl Lab {
     /// The answer as the client reads it, and where it went.
     fn answer(&mut self, ask: &LeaseAsk, given: Option<Given>) -> Option<(Message, Mac, Ipv4Addr)> {
         let answer = LeaseAnswer { exchange: ask.exchange, given };
-        self.gateway.lease_answered(&answer, &mut self.world);
+        self.gateway.lease_answered(&LeaseReply::V4(answer), &mut self.world);
         let (mut frame, offload) = self.world.emitted.pop_front()?;
         if let Checksum::Partial { start, offset } = offload.checksum {
             assert!(crate::checksum::finish(&mut frame, start, offset));
@@ -193,6 +193,29 @@ fn messages_in_another_s_name_from_relays_or_without_sense_are_dropped_with_a_re
         assert_eq!(lab.say(&bad), Err(reason));
     }
     assert!(lab.world.asked.is_empty() && lab.world.emitted.is_empty());
+}
+
+#[test]
+fn an_option_of_any_length_ends_no_worker() {
+    let fixed = &bytes(&message(MessageType::Discover, []))[..240];
+    for code in 0..=255 {
+        for length in 0..=9 {
+            let option = [&[53, 1, 1, code, length][..], &vec![7; usize::from(length)], &[255]].concat();
+            let mut lab = Lab::new();
+            let _ = lab.say(&[fixed, &option].concat());
+            let _ = lab.say(&[fixed, &option[..option.len() - 1]].concat());
+        }
+    }
+}
+
+#[test]
+fn options_in_the_fields_for_names_are_read_too() {
+    let mut lab = Lab::new();
+    let mut discover = bytes(&message(MessageType::Discover, []))[..240].to_vec();
+    discover[108..115].copy_from_slice(&[50, 4, 10, 0, 0, 77, 255]);
+    discover[44..48].copy_from_slice(&[53, 1, 1, 255]);
+    lab.say(&[&discover[..], &[52, 1, 3, 255]].concat()).unwrap();
+    assert_eq!(lab.world.asked.pop().unwrap().wish, LeaseWish::Discover { wanted: Some(LEASED) });
 }
 
 #[test]

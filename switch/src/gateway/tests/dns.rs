@@ -267,6 +267,46 @@ fn hostile_queries_get_an_error_or_nothing() {
 }
 
 #[test]
+fn a_resolver_that_says_nothing_keeps_nobody_else_waiting() {
+    let mut lab = Lab::new(config());
+    lab.ask(&query(1, "slow.example.", RecordType::A).to_vec().unwrap()).unwrap();
+    let (slow, ..) = lab.asked();
+    assert_eq!(addresses(&lab.answer_to(&query(2, "web.", RecordType::A))).len(), 1);
+    lab.ask(&query(3, "fast.example.", RecordType::A).to_vec().unwrap()).unwrap();
+    let (fast, to, message) = lab
+        .world
+        .udp
+        .iter()
+        .find(|(socket, _)| **socket != slow)
+        .map(|(socket, udp)| {
+            let (to, _, message) = udp.sent.last().unwrap();
+            (*socket, *to, Message::from_vec(message).unwrap())
+        })
+        .unwrap();
+    lab.arrive(fast, to, &response(&message, [192, 0, 2, 80]));
+    assert_eq!(lab.answer().unwrap().metadata.id, 3);
+    assert!(!lab.world.udp[&slow].closed, "the other is still being waited for");
+}
+
+#[test]
+fn names_of_spaces_newlines_and_dots_are_no_names_of_ours_and_go_on_byte_for_byte() {
+    let mut lab = Lab::new(config());
+    for label in [&b"web "[..], b"web\nnameserver 192.0.2.9", b"db.blue", b"web\0", b"\xff\xfe"] {
+        let header = [0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        let message = [&header[..], &[label.len() as u8], label, &[0, 0, 1, 0, 1]].concat();
+        lab.ask(&message).unwrap();
+        assert!(lab.answer().is_none(), "{label:?} is nobody's here");
+        let (socket, _) = lab.world.udp.iter().find(|(_, udp)| !udp.closed).unwrap();
+        assert_eq!(lab.world.udp[socket].sent.last().unwrap().2[2..], message[2..]);
+        lab = Lab::new(config());
+    }
+    // 255 bytes are the most (RFC 1035, 3.1).
+    let long = [&[0, 9, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[&[63][..], &[b'x'; 63]].concat().repeat(4), &[0, 0, 1, 0, 1]].concat();
+    lab.ask(&long).unwrap();
+    assert_eq!(lab.answer().unwrap().metadata.response_code, ResponseCode::FormErr);
+}
+
+#[test]
 fn an_answer_that_does_not_fit_is_truncated() {
     let mut lab = Lab::new(config());
     let many = (0..100).map(|at| IpAddr::from([10, 0, 0, at])).collect::<Vec<_>>();

@@ -103,8 +103,8 @@ fn a_router_solicitation_is_answered_with_all_that_a_host_needs() {
         assert_eq!((result, source, destination), (Ok(()), GATEWAY_MAC.link_local(), to));
         let prefix = Ipv6Addr::new(0xfd00, 0, 0, 0xa, 0, 0, 0, 0);
         let wanted = [
-            // Hop limit 64, not managed, a router for 1800 s; no say about reachability.
-            &[64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1][..],
+            // Hop limit 64, addresses and the rest by DHCPv6 too, a router for 1800 s; no say about reachability.
+            &[64, 0xc0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1][..],
             &GATEWAY_MAC.0,
             &[5, 1, 0, 0, 0, 0, 5, 220],
             &[3, 4, 64, 0xc0, 0, 1, 0x51, 0x80, 0, 0, 0x38, 0x40, 0, 0, 0, 0],

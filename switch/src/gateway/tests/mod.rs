@@ -2,6 +2,7 @@
 
 mod container;
 mod dhcp;
+mod dhcp6;
 mod dns;
 mod dns_tcp;
 mod echo;

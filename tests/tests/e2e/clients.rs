@@ -1,0 +1,130 @@
+//! Programs that people use, unchanged, through the gateway: to servers in the world outside, and to a container's by its published port.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+};
+
+use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, Running, wait_until};
+
+for_both!(
+    curl_gets_and_puts_megabytes_by_http,
+    git_clones_over_http,
+    wrk_keeps_its_connections_alive,
+    redis_benchmark_pipelines_and_loses_no_reply,
+    ssh_logs_in_and_carries_data_both_ways,
+);
+
+/// A web server in the world outside, over a directory of the host's.
+fn web(nl: &Netloom, directory: &str) -> Running {
+    let server = nl.host.start(Place::Server, &format!("busybox httpd -f -p {FAR_IP}:8000 -h {directory}"));
+    wait_until("the server listens", || nl.host.inside(Place::Server, || TcpStream::connect((FAR_IP, 8000)).is_ok()));
+    server
+}
+
+fn curl_gets_and_puts_megabytes_by_http(nl: &Netloom) {
+    let directory = nl.host.make_dir("www");
+    let page: Vec<u8> = (0..4_000_000u32).map(|at| (at % 251) as u8).collect();
+    nl.host.write("www/page", &page);
+    // What was sent comes back as its sum.
+    nl.host.make_dir("www/cgi-bin");
+    let script = nl
+        .host
+        .write("www/cgi-bin/sum", "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nhead -c \"$CONTENT_LENGTH\" | sha256sum\n");
+    nl.host.ok(&format!("chmod 755 {}", script.display()));
+    let server = web(nl, &directory.display().to_string());
+    let sum = nl.host.ok(&format!("sha256sum {}/page", directory.display()));
+    let sum = sum.split(' ').next().expect("a sum");
+    let out = nl.ok(&format!(
+        "run --rm sh -c 'curl -sf --max-time 20 http://{FAR_IP}:8000/page -o /tmp/page && sha256sum < /tmp/page && \
+         curl -sf --max-time 20 --data-binary @/tmp/page http://{FAR_IP}:8000/cgi-bin/sum'"
+    ));
+    assert_eq!(out.lines().filter(|line| line.starts_with(sum)).count(), 2, "{out} for {sum}");
+    drop(server);
+}
+
+fn git_clones_over_http(nl: &Netloom) {
+    let directory = nl.host.make_dir("git").display().to_string();
+    let commit = "git -c user.name=a -c user.email=a@b commit -q --allow-empty";
+    nl.host.ok(&format!(
+        "sh -c 'cd {directory} && git init -q work && cd work && head -c 300000 /dev/urandom > data && git add data && \
+         {commit} -m first && {commit} -m second && git clone -q --bare . ../it.git && cd ../it.git && git update-server-info && chmod -R a+rX .'"
+    ));
+    let server = web(nl, &directory);
+    let log = nl.ok(&format!(
+        "run --rm sh -c 'cd /tmp && git clone -q http://{FAR_IP}:8000/it.git && cd it && git fsck --strict && git log --format=%s'"
+    ));
+    assert!(log.ends_with("second\nfirst"), "{log}");
+    drop(server);
+}
+
+fn wrk_keeps_its_connections_alive(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 8000));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut writer = stream.try_clone().expect("a second descriptor");
+                let lines = BufReader::new(stream).lines().map_while(Result::ok);
+                for _end in lines.filter(String::is_empty) {
+                    if writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let out = nl.ok(&format!("run --rm wrk -t 1 -c 20 -d 1s http://{FAR_IP}:8000/"));
+    assert!(!out.contains("Socket errors") && !out.contains("Non-2xx"), "{out}");
+    let count = out.lines().find_map(|line| line.trim().split_once(" requests in")).and_then(|(count, _)| count.parse::<u32>().ok());
+    assert!(count.is_some_and(|count| count > 100), "{out}");
+}
+
+fn redis_benchmark_pipelines_and_loses_no_reply(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 6379));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || serve_redis(stream));
+        }
+    });
+    let out = nl.ok(&format!("run --rm redis-benchmark -h {FAR_IP} -c 10 -n 5000 -P 8 -d 500 -t set,get --csv"));
+    for test in ["\"SET\"", "\"GET\""] {
+        assert!(out.lines().any(|line| line.starts_with(test)), "{out}");
+    }
+}
+
+/// As much of Redis's protocol as the benchmark needs: an array of strings is a command, and the last value set is the one there is.
+fn serve_redis(stream: TcpStream) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let mut value = String::new();
+    while let Some(head) = lines.next() {
+        let count: usize = head.strip_prefix('*')?.parse().ok()?;
+        let words: Vec<String> = (0..count).filter_map(|_| lines.by_ref().nth(1)).collect();
+        let reply = match words.first()?.to_ascii_uppercase().as_str() {
+            "SET" => {
+                value.clone_from(words.get(2)?);
+                "+OK\r\n".to_owned()
+            }
+            "GET" => format!("${}\r\n{value}\r\n", value.len()),
+            _ => "*0\r\n".to_owned(),
+        };
+        writer.write_all(reply.as_bytes()).ok()?;
+    }
+    Some(())
+}
+
+fn ssh_logs_in_and_carries_data_both_ways(nl: &Netloom) {
+    let directory = nl.host.make_dir("ssh").display().to_string();
+    nl.host.ok(&format!("sh -c 'ssh-keygen -q -t ed25519 -N \"\" -f {directory}/key && chmod 644 {directory}/key'"));
+    let serve = "mkdir -p -m 700 /root/.ssh && cat /ssh/key.pub > /root/.ssh/authorized_keys && chmod 600 /root/.ssh/authorized_keys && \
+                 dropbearkey -t ed25519 -f /tmp/host > /dev/null && exec dropbear -F -E -r /tmp/host -p 22";
+    nl.ok(&format!("run -d --name server -p 2222:22 -v {directory}:/ssh:ro sh -c '{serve}'"));
+    wait_until("it listens", || nl.run("exec server ss -Htln").text().contains(":22"));
+    let client = format!(
+        "cp /ssh/key /tmp/key && chmod 600 /tmp/key && head -c 3000000 /dev/zero | timeout 30 ssh -i /tmp/key -p 2222 \
+         -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o BatchMode=yes root@{HOST_IP} \"tee /dev/stderr | wc -c\" 2> /tmp/back; wc -c < /tmp/back"
+    );
+    let out = nl.ok(&format!("run --rm -v {directory}:/ssh:ro sh -c '{client}'"));
+    let counts: Vec<u64> = out.lines().filter_map(|line| line.trim().parse().ok()).collect();
+    assert!(matches!(counts[..], [3_000_000, back] if back >= 3_000_000), "{out}\n{}", nl.run("logs server").stderr);
+}
