@@ -72,8 +72,16 @@ drop_reasons! {
     GatewayFragment = "gateway_fragment",
     /// The gateway's checksum test failed.
     GatewayChecksum = "gateway_checksum",
-    /// The gateway is at a limit of flows, mappings or queries.
+    /// No host socket is left, or the gateway is at a limit that has no reason of its own (pings, clients of publications, DHCP).
     GatewayLimit = "gateway_limit",
+    /// The container has as many TCP flows as the network's `tcp-flows` allows.
+    GatewayFlowLimit = "gateway_flow_limit",
+    /// As many connects of the container have not ended as the network's `tcp-half-open` allows.
+    GatewayHalfOpenLimit = "gateway_half_open_limit",
+    /// The container sends UDP from as many ports as the network's `udp-mappings` allows.
+    GatewayMappingLimit = "gateway_mapping_limit",
+    /// As many DNS queries of the container wait for an answer as the network's `dns-queries` allows.
+    GatewayDnsLimit = "gateway_dns_limit",
     /// The network is internal, or the destination is the host's loopback.
     GatewayForbidden = "gateway_forbidden",
     /// A host socket would not take the data.
@@ -105,6 +113,10 @@ impl DropReason {
             | Self::GatewayFragment
             | Self::GatewayChecksum
             | Self::GatewayLimit
+            | Self::GatewayFlowLimit
+            | Self::GatewayHalfOpenLimit
+            | Self::GatewayMappingLimit
+            | Self::GatewayDnsLimit
             | Self::GatewayForbidden
             | Self::GatewayOutside => false,
         }

@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     Mac, PortId, PortSettings, ReservedMacs, Settings,
-    gateway::{GatewayConfig, Limits, View},
+    gateway::{GatewayConfig, View},
     names,
 };
 
@@ -167,7 +167,7 @@ impl State {
             mtu: seat.mtu,
             internal: site.config.internal,
             host_loopback: site.config.host_loopback || seat.host_loopback,
-            limits: Limits::default(),
+            limits: site.config.limits.clone(),
         };
         let names = merged.entry(seat.asks.clone()).or_insert_with(|| Arc::new(self.merge(&seat.asks)));
         View {

@@ -67,7 +67,8 @@ pub struct View {
     pub loopback: Arc<[IpAddr]>,
 }
 
-/// The bounds of one port's gateway. At a limit new flows are refused and old ones live.
+/// The bounds of one port's gateway: each container has its own, so that one at its limits takes nothing from the others. At a limit
+/// new flows are refused and old ones live; a limit that is lowered ends none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// TCP flows of any state.

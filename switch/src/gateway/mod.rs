@@ -113,8 +113,11 @@ impl Gateway {
         }
     }
 
-    /// Flows that are open go on as they are; what comes next obeys the new view.
+    /// Flows that are open go on as they are; what comes next, and when they end, obeys the new view.
     pub fn set_view(&mut self, view: View) {
+        if view.config.limits != self.core.view.config.limits {
+            self.core.sockets.wake_all();
+        }
         self.core.view = view;
     }
 

@@ -124,7 +124,7 @@ impl UdpTable {
     ) -> Result<&mut Mapping, DropReason> {
         if self.0.len() >= core.view.config.limits.udp_mappings {
             icmp::error(core, now, outgoing.packet, icmp::Error::Prohibited, outside);
-            return Err(DropReason::GatewayLimit);
+            return Err(DropReason::GatewayMappingLimit);
         }
         let socket = core.sockets.add(Owner::Udp(outgoing.inside));
         if let Err(error) = outside.udp_open(socket, to.ip()) {

@@ -398,6 +398,10 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
     (DropReason::GatewayFragment, "switch::gateway"),
     (DropReason::GatewayChecksum, "switch::gateway"),
     (DropReason::GatewayLimit, "switch::gateway"),
+    (DropReason::GatewayFlowLimit, "switch::gateway"),
+    (DropReason::GatewayHalfOpenLimit, "switch::gateway"),
+    (DropReason::GatewayMappingLimit, "switch::gateway"),
+    (DropReason::GatewayDnsLimit, "switch::gateway"),
     (DropReason::GatewayForbidden, "switch::gateway"),
     (DropReason::GatewayOutside, "switch::gateway"),
 ];

@@ -84,7 +84,7 @@ impl Dns {
                 if self.queries.len() >= core.view.config.limits.dns_queries {
                     let failure = answer::failure(message, ResponseCode::ServFail);
                     self.reply_to(core, now, &asker, &failure, outside);
-                    return Err(DropReason::GatewayLimit);
+                    return Err(DropReason::GatewayDnsLimit);
                 }
                 self.forward(core, now, Query::new(asker, question, message, core.view.resolvers.clone()), outside);
                 Ok(())

@@ -138,10 +138,22 @@ fn a_mapping_ends_after_300_seconds_or_5_if_it_only_asked_for_names() {
 }
 
 #[test]
+fn a_mapping_ends_when_its_network_says_so() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    let limits = Limits { udp_idle: Duration::from_secs(10), ..Limits::default() };
+    lab.gateway.set_view(view(GatewayConfig { limits, ..config() }));
+    lab.pass(Duration::from_secs(9));
+    let socket = lab.mapped();
+    lab.pass(Duration::from_secs(1));
+    assert!(lab.world.udp[&socket].closed && lab.gateway.flows(lab.now).is_empty());
+}
+
+#[test]
 fn at_the_limit_of_mappings_a_new_one_is_refused_clearly() {
     let mut lab = Lab::new(GatewayConfig { limits: Limits { udp_mappings: 1, ..Limits::default() }, ..config() });
     lab.send(7000, PEER, b"x").unwrap();
-    assert_eq!(lab.send(7001, PEER, b"x"), Err(DropReason::GatewayLimit));
+    assert_eq!(lab.send(7001, PEER, b"x"), Err(DropReason::GatewayMappingLimit));
     assert_eq!(lab.icmp(), Some((3, 13, (7001, 5000))));
     assert_eq!(lab.send(7000, OTHER, b"x"), Ok(()));
 }
