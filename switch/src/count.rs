@@ -68,8 +68,12 @@ drop_reasons! {
     GatewayUnsupported = "gateway_unsupported",
     /// The gateway found the packet malformed.
     GatewayMalformed = "gateway_malformed",
-    /// The gateway does not take fragments.
+    /// A fragment overlaps others of its packet, or belongs to a packet of which some did.
     GatewayFragment = "gateway_fragment",
+    /// As many packets in fragments wait for their rest as the network's `fragments` allows, or a MiB of them.
+    GatewayFragmentLimit = "gateway_fragment_limit",
+    /// A packet's other fragments did not come within a minute.
+    GatewayFragmentTimeout = "gateway_fragment_timeout",
     /// The gateway's checksum test failed.
     GatewayChecksum = "gateway_checksum",
     /// No host socket is left, or the gateway is at a limit that has no reason of its own (pings, clients of publications, DHCP).
@@ -111,6 +115,8 @@ impl DropReason {
             | Self::GatewayUnsupported
             | Self::GatewayMalformed
             | Self::GatewayFragment
+            | Self::GatewayFragmentLimit
+            | Self::GatewayFragmentTimeout
             | Self::GatewayChecksum
             | Self::GatewayLimit
             | Self::GatewayFlowLimit

@@ -122,6 +122,7 @@ pub struct PruneArgs {}
     "  reserved-macs                    strict or transparent\n",
     "  tcp-flows, tcp-half-open         connections of each container, and those of them that are being opened\n",
     "  udp-mappings, dns-queries        ports that it sends UDP from, and queries that wait for a resolver\n",
+    "  fragments                        packets of it that wait for the rest of their fragments\n",
     "  tcp-idle, tcp-transitory         how long a connection may be silent, and one that opens or has ended\n",
     "  udp-idle, udp-dns-idle           how long a port does, and one that only asked name servers\n",
     "\nEXAMPLES:\n  $ netloom network set bridge ageing=60s fdb-max=1024\n  $ netloom network set bridge tcp-flows=500 udp-idle=2m"

@@ -21,6 +21,7 @@ pub(crate) struct Bounds {
     udp_idle: Duration,
     udp_dns_idle: Duration,
     dns_queries: usize,
+    fragments: usize,
 }
 
 impl Default for Bounds {
@@ -35,6 +36,7 @@ impl Default for Bounds {
             udp_idle: limits.udp_idle,
             udp_dns_idle: limits.udp_dns_idle,
             dns_queries: limits.dns_queries,
+            fragments: limits.fragments,
         }
     }
 }
@@ -46,8 +48,9 @@ enum Field {
     Time(fn(&mut Bounds) -> &mut Duration),
 }
 
-const FIELDS: [(&str, Field); 8] = [
+const FIELDS: [(&str, Field); 9] = [
     ("dns-queries", Field::Count(|bounds| &mut bounds.dns_queries)),
+    ("fragments", Field::Count(|bounds| &mut bounds.fragments)),
     ("tcp-flows", Field::Count(|bounds| &mut bounds.tcp_flows)),
     ("tcp-half-open", Field::Count(|bounds| &mut bounds.tcp_half_open)),
     ("tcp-idle", Field::Time(|bounds| &mut bounds.tcp_idle)),
@@ -93,6 +96,7 @@ impl Bounds {
             udp_idle: self.udp_idle,
             udp_dns_idle: self.udp_dns_idle,
             dns_queries: self.dns_queries,
+            fragments: self.fragments,
             ..Limits::default()
         }
     }

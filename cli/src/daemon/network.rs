@@ -377,6 +377,7 @@ mod tests {
             ("backend", "auto"),
             ("dns-queries", "256"),
             ("fdb-max", "8192"),
+            ("fragments", "64"),
             ("reserved-macs", "strict"),
             ("tcp-flows", "16384"),
             ("tcp-half-open", "1024"),

@@ -396,6 +396,8 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
     (DropReason::GatewayUnsupported, "switch::gateway"),
     (DropReason::GatewayMalformed, "switch::gateway"),
     (DropReason::GatewayFragment, "switch::gateway"),
+    (DropReason::GatewayFragmentLimit, "switch::gateway"),
+    (DropReason::GatewayFragmentTimeout, "switch::gateway"),
     (DropReason::GatewayChecksum, "switch::gateway"),
     (DropReason::GatewayLimit, "switch::gateway"),
     (DropReason::GatewayFlowLimit, "switch::gateway"),

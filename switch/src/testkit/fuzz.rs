@@ -84,6 +84,11 @@ pub fn dhcp(bytes: &[u8]) {
     crate::gateway::testkit::script::dhcp(bytes);
 }
 
+/// Fragments of packets for a gateway.
+pub fn fragments(bytes: &[u8]) {
+    crate::gateway::testkit::script::fragments(bytes);
+}
+
 /// What a client says over TCP to a gateway's DNS.
 pub fn dns_stream(bytes: &[u8]) {
     crate::gateway::testkit::script::dns_stream(bytes);

@@ -67,18 +67,22 @@ fn udp_goes_out_and_comes_back(nl: &Netloom) {
 
 fn a_large_udp_datagram_goes_out_and_comes_back(nl: &Netloom) {
     let socket = nl.host.udp(Place::Server, (FAR_IP, 9000));
+    let lengths = [1280, 1473, 9000, 65_507];
     let echo = std::thread::spawn(move || {
-        let mut bytes = [0; 2048];
-        let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
-        socket.send_to(&bytes[..n], from).expect("it goes back");
-        n
+        let mut bytes = vec![0; 65_536];
+        lengths.map(|_| {
+            let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
+            socket.send_to(&bytes[..n], from).expect("it goes back");
+            n
+        })
     });
     let script = format!(
         "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
-         s.sendto(bytes(range(256)) * 5, ('{FAR_IP}', 9000))\nd, a = s.recvfrom(2048)\nprint(d == bytes(range(256)) * 5)\n"
+         for n in {lengths:?}:\n  m = (bytes(range(256)) * 256)[:n]\n  s.sendto(m, ('{FAR_IP}', 9000))\n  d, a = s.recvfrom(65536)\n  \
+         print(d == m)\n"
     );
-    assert_eq!(python(nl, "", &script).exits(0).text(), "True");
-    assert_eq!(echo.join().expect("the echo ends"), 1280);
+    assert_eq!(python(nl, "", &script).exits(0).text(), "True\nTrue\nTrue\nTrue");
+    assert_eq!(echo.join().expect("the echo ends"), lengths);
 }
 
 fn a_refused_connection_is_refused_at_once(nl: &Netloom) {

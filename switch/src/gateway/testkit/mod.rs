@@ -345,6 +345,24 @@ pub fn ipv6_from(from: Ipv6Addr, to: Ipv6Addr, hop_limit: u8, protocol: u8, payl
     ethernet(0x86dd, &[&[0x60, 0, 0, 0, l0, l1, protocol, hop_limit][..], &from.octets(), &to.octets(), payload].concat())
 }
 
+/// A fragment of the packet `id` from the container to `to`: what stands at `start` of its payload.
+pub fn fragment(to: IpAddr, protocol: u8, id: u16, start: usize, more: bool, payload: &[u8]) -> Vec<u8> {
+    let place = start as u16;
+    if to.is_ipv6() {
+        let [o0, o1] = (place & !7 | u16::from(more)).to_be_bytes();
+        let [i0, i1] = id.to_be_bytes();
+        return ip(to, 44, &[&[protocol, 0, o0, o1, 0, 0, i0, i1][..], payload].concat());
+    }
+    let mut frame = ip(to, protocol, payload);
+    if let Some(header) = frame.get_mut(14..34).and_then(|header| header.first_chunk_mut::<20>()) {
+        [header[4], header[5]] = id.to_be_bytes();
+        [header[6], header[7]] = (place >> 3 | u16::from(more) << 13).to_be_bytes();
+        [header[10], header[11]] = [0, 0];
+        [header[10], header[11]] = checksum::finished(checksum::sum(header, 0)).to_be_bytes();
+    }
+    frame
+}
+
 /// A frame of either family.
 pub fn ip(to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     match to {

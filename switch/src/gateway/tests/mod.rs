@@ -5,6 +5,7 @@ mod dhcp;
 mod dns;
 mod dns_tcp;
 mod echo;
+mod fragments;
 mod ipv6;
 mod policy;
 mod publish;
