@@ -199,10 +199,9 @@ pub(super) fn error_about_datagram(
     now: Time,
     link: Link,
     (inside, peer): (SocketAddr, SocketAddr),
-    error: Error,
+    error: Relayed,
     outside: &mut impl Outside,
 ) {
-    let Some(error) = Relayed::ours(&core.view, inside.ip(), error) else { return };
     let ([a, b], [c, d]) = (inside.port().to_be_bytes(), peer.port().to_be_bytes());
     let ip = Ip::whole(inside.ip(), peer.ip(), packet::UDP);
     error_about(core, now, link, (ip, [a, b, c, d, 0, UDP_HEADER as u8, 0, 0]), error, outside);

@@ -43,7 +43,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
 pub use dhcp::{Exchange, Given, LeaseAnswer, LeaseAsk, LeaseWish};
-pub use outside::{Datagram, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
+pub use outside::{Datagram, DatagramError, Departure, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
 
 use self::{
     build::Builder,

@@ -26,6 +26,8 @@ pub(super) struct Packet<'a> {
     pub(super) protocol: u8,
     /// The time to live, or the hop limit.
     pub(super) ttl: u8,
+    /// DSCP and ECN (RFC 2474, and RFC 3168).
+    pub(super) traffic_class: u8,
     /// The packet from its IP header to its length; link padding is gone.
     pub(super) bytes: &'a [u8],
     /// What follows the IP header and its options or extension headers.
@@ -78,6 +80,7 @@ impl<'a> Packet<'a> {
             destination: header.get_destination().into(),
             protocol: header.get_next_level_protocol().0,
             ttl: header.get_ttl(),
+            traffic_class: header.get_dscp() << 2 | header.get_ecn(),
             bytes,
             payload,
             gso: offload.gso,
@@ -97,6 +100,7 @@ impl<'a> Packet<'a> {
             destination: header.get_destination().into(),
             protocol,
             ttl: header.get_hop_limit(),
+            traffic_class: header.get_traffic_class(),
             bytes,
             payload: bytes.get(start..).ok_or(malformed)?,
             gso: offload.gso,

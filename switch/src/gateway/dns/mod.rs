@@ -158,5 +158,5 @@ impl Dns {
 
 /// Sends the message that stands in the builder to a client over UDP.
 fn deliver(core: &mut Core, (container, server): (Mac, SocketAddr), inside: SocketAddr, len: usize, outside: &mut impl Outside) {
-    core.deliver_udp(container, server, inside, len, outside);
+    core.deliver_udp(container, server, inside, (len, 0), outside);
 }

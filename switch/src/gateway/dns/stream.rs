@@ -16,7 +16,9 @@ use std::{
 
 use crate::{
     DropReason, Frame, Time,
-    gateway::{Core, Datagram, EchoError, EchoReply, LeaseAsk, Outside, OutsideError, Readiness, SocketId, sockets::Owner, tcp::FlowKey},
+    gateway::{
+        Core, Datagram, Departure, EchoError, EchoReply, LeaseAsk, Outside, OutsideError, Readiness, SocketId, sockets::Owner, tcp::FlowKey,
+    },
 };
 
 /// A message's length stands before it (RFC 1035, 4.2.2).
@@ -258,7 +260,7 @@ impl<O: Outside> Outside for Served<'_, O> {
         Err(OutsideError::Failed)
     }
 
-    fn udp_send(&mut self, _socket: SocketId, _to: SocketAddr, _from: Option<IpAddr>, _bytes: &[u8]) -> Result<(), OutsideError> {
+    fn udp_send(&mut self, _socket: SocketId, _to: SocketAddr, _with: Departure, _bytes: &[u8]) -> Result<(), OutsideError> {
         Err(OutsideError::Failed)
     }
 

@@ -13,7 +13,8 @@ use std::{
 };
 
 use super::{
-    Datagram, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, Limits, Outside, OutsideError, Readiness, SocketId, View,
+    Datagram, DatagramError, Departure, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, Limits, Outside, OutsideError,
+    Readiness, SocketId, View,
 };
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
@@ -88,8 +89,12 @@ pub struct FakeTcp {
 #[derive(Debug, Default)]
 pub struct FakeUdp {
     pub sent: Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
+    /// What the newest of them left with.
+    pub departure: Departure,
     pub inbox: VecDeque<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
-    pub errors: VecDeque<(SocketAddr, OutsideError)>,
+    /// The traffic class of everything that comes in.
+    pub traffic_class: u8,
+    pub errors: VecDeque<DatagramError>,
     /// What the next sends fail with.
     pub send_errors: VecDeque<OutsideError>,
     pub closed: bool,
@@ -249,12 +254,13 @@ impl Outside for World {
         Ok(())
     }
 
-    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError> {
+    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, with: Departure, bytes: &[u8]) -> Result<(), OutsideError> {
         let udp = self.open_udp(socket)?;
         if let Some(error) = udp.send_errors.pop_front() {
             return Err(error);
         }
-        udp.sent.push((to, from, bytes.to_vec()));
+        udp.departure = with;
+        udp.sent.push((to, with.from, bytes.to_vec()));
         Ok(())
     }
 
@@ -263,10 +269,10 @@ impl Outside for World {
         udp.waits = udp.inbox.is_empty();
         let (from, to, bytes) = udp.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
         let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;
-        Ok(Datagram { len, from, to })
+        Ok(Datagram { len, from, to, traffic_class: udp.traffic_class })
     }
 
-    fn udp_error(&mut self, socket: SocketId) -> Option<(SocketAddr, OutsideError)> {
+    fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {
         self.open_udp(socket).ok()?.errors.pop_front()
     }
 

@@ -10,8 +10,8 @@ use hickory_proto::op::{Message, MessageType};
 
 use super::{
     super::{
-        EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, Limits, Outside, OutsideError, Report, build::transport_at, icmp,
-        packet::Packet, sockets::Owner, tcp::FlowKey,
+        DatagramError, EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, Limits, Outside, OutsideError, Report, build::transport_at,
+        icmp, packet::Packet, sockets::Owner, tcp::FlowKey,
     },
     CONTAINER, CONTAINER_MAC, CONTAINER6, GATEWAY, GATEWAY_MAC, GATEWAY6, World, config, ethernet, fragment, ip, ipv6_from, udp, view,
 };
@@ -376,7 +376,10 @@ impl Stage {
             // What was asked, thrown back: a DNS answer that is nearly right.
             let echo = udp.sent.last().map(|(to, _, bytes)| (*to, bytes.clone()));
             match (port % 4, echo) {
-                (0, _) => udp.errors.push_back(((from, 53).into(), failure)),
+                (0, _) => {
+                    let report = (len >= 0x8000).then_some(Report { from, kind: port % 16, code: len as u8 % 8, mtu: len as u16 });
+                    udp.errors.push_back(DatagramError { to: (from, 53).into(), error: failure, report });
+                }
                 (1, Some((to, mut bytes))) => {
                     if let Some(flags) = bytes.get_mut(2) {
                         *flags |= 0x80;
