@@ -120,6 +120,7 @@ pub struct PruneArgs {}
     "  ageing, fdb-max                  time and number of addresses in the MAC table\n",
     "  backend                          tap, veth or auto\n",
     "  reserved-macs                    strict or transparent\n",
+    "  port-security                    on or off: whether a container can use another's addresses\n",
     "  tcp-flows, tcp-half-open         connections of each container, and those of them that are being opened\n",
     "  udp-mappings, dns-queries        ports that it sends UDP from, and queries that wait for a resolver\n",
     "  fragments                        packets of it that wait for the rest of their fragments\n",

@@ -74,6 +74,9 @@ pub(crate) struct Options {
     pub ageing: Duration,
     pub fdb_max: usize,
     pub reserved_macs_transparent: bool,
+    /// Nobody may use what the IPAM gave to another.
+    #[serde(default = "yes")]
+    pub port_security: bool,
     /// Of interfaces made from now on; `None`: whatever this machine can.
     #[serde(default)]
     pub backend: Option<Backend>,
@@ -88,6 +91,7 @@ impl Default for Options {
             ageing: defaults.ageing,
             fdb_max: defaults.fdb_max,
             reserved_macs_transparent: false,
+            port_security: true,
             backend: None,
             bounds: Bounds::default(),
         }
@@ -95,7 +99,12 @@ impl Default for Options {
 }
 
 /// The keys that are not bounds.
-const OPTION_KEYS: [&str; 4] = ["ageing", "backend", "fdb-max", "reserved-macs"];
+const OPTION_KEYS: [&str; 5] = ["ageing", "backend", "fdb-max", "port-security", "reserved-macs"];
+
+/// What the file of an older version means by saying nothing.
+const fn yes() -> bool {
+    true
+}
 
 /// What the setting `backend` says where it is left to the machine.
 const AUTO: &str = "auto";
@@ -119,6 +128,13 @@ impl Options {
                 };
             }
             "fdb-max" => self.fdb_max = bounds::count(key, value, 1..=FDB_MAX)?,
+            "port-security" => {
+                self.port_security = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(wrong("on or off")),
+                };
+            }
             "reserved-macs" => {
                 self.reserved_macs_transparent = match value {
                     "strict" => false,
@@ -148,7 +164,8 @@ impl Options {
     pub(crate) fn view(&self) -> Settings {
         let reserved = if self.reserved_macs_transparent { "transparent" } else { "strict" };
         let ageing = bounds::seconds(self.ageing);
-        let values = [ageing, self.backend_name().to_owned(), self.fdb_max.to_string(), reserved.to_owned()];
+        let security = if self.port_security { "on" } else { "off" };
+        let values = [ageing, self.backend_name().to_owned(), self.fdb_max.to_string(), security.to_owned(), reserved.to_owned()];
         OPTION_KEYS.into_iter().zip(values).chain(self.bounds.view()).map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
@@ -177,6 +194,7 @@ impl NetworkRecord {
             ageing: self.options.ageing,
             fdb_max: self.options.fdb_max,
             reserved_macs_transparent: self.options.reserved_macs_transparent,
+            port_security: self.options.port_security,
             limits: self.options.bounds.limits(),
         }
     }
@@ -369,7 +387,13 @@ mod tests {
 
     #[test]
     fn settings_are_read_and_shown_alike() {
-        let wanted = settings(&[("ageing", "60s"), ("backend", "veth"), ("fdb-max", "100"), ("reserved-macs", "transparent")]);
+        let wanted = settings(&[
+            ("ageing", "60s"),
+            ("backend", "veth"),
+            ("fdb-max", "100"),
+            ("port-security", "off"),
+            ("reserved-macs", "transparent"),
+        ]);
         let view = Options::default().with(&wanted).unwrap().view();
         assert!(wanted.iter().all(|(key, value)| view.get(key) == Some(value)), "{view:?}");
         let usual = [
@@ -378,6 +402,7 @@ mod tests {
             ("dns-queries", "256"),
             ("fdb-max", "8192"),
             ("fragments", "64"),
+            ("port-security", "on"),
             ("reserved-macs", "strict"),
             ("tcp-flows", "16384"),
             ("tcp-half-open", "1024"),
@@ -392,7 +417,9 @@ mod tests {
 
     #[test]
     fn a_value_that_makes_no_sense_is_refused_with_what_would() {
-        for (key, value) in [("ageing", "300"), ("ageing", "0s"), ("fdb-max", "0"), ("fdb-max", "-1"), ("reserved-macs", "on")] {
+        for (key, value) in
+            [("ageing", "300"), ("ageing", "0s"), ("fdb-max", "0"), ("fdb-max", "-1"), ("reserved-macs", "on"), ("port-security", "yes")]
+        {
             let error = Options::default().with(&settings(&[(key, value)])).unwrap_err();
             assert!(error.message.contains(value) && error.hint.is_some(), "{key}={value}");
         }

@@ -41,6 +41,8 @@ pub struct NetworkConfig {
     pub fdb_max: usize,
     /// Forward the reserved addresses of IEEE 802.1Q too.
     pub reserved_macs_transparent: bool,
+    /// What the IPAM gave to a port, no other port may use as its source.
+    pub port_security: bool,
     /// What each port's gateway bears.
     pub limits: Limits,
 }

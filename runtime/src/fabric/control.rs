@@ -77,7 +77,7 @@ impl NetworkConfig {
             mtu: self.mtu,
             gateway: self.gateway.map(|_| self.mac),
             gateway_ips: self.gateway_ips(),
-            ..Settings::default()
+            port_security: self.port_security,
         }
     }
 }
