@@ -243,10 +243,10 @@ fn nobody_takes_anothers_addresses_unless_the_network_lets_them(nl: &Netloom) {
         rows.iter().filter(|row| row["reason"] == "spoofed_source").filter_map(|row| row["frames"].as_u64()).sum::<u64>()
     };
     nl.run_with_input("exec -i b python3 -", script).exits(0);
-    netloom_tests::wait_until("all four are counted", || spoofed() == 4);
+    wait_until("all four are counted", || spoofed() == 4);
     nl.ok("network set lab port-security=off");
     nl.run_with_input("exec -i b python3 -", script).exits(0);
-    netloom_tests::wait_until("the gateway's MAC is still its own", || spoofed() == 5);
+    wait_until("the gateway's MAC is still its own", || spoofed() == 5);
 }
 
 fn an_mtu_is_set_inside(nl: &Netloom) {

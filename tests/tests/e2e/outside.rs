@@ -207,7 +207,7 @@ fn limits_refuse_what_is_new_and_say_why(nl: &Netloom) {
          old.sendall(b'still here')\n\
          for port in (1, 2):\n  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('{FAR_IP}', 9001)); s.send(b'x')\n"
     );
-    assert_eq!(nl.run_with_input("exec -i a python3 -", &script).exits(0).text(), "ConnectionRefusedError");
+    assert_eq!(nl.run_with_input("exec -i a python3 -", script).exits(0).text(), "ConnectionRefusedError");
     let mut heard = String::new();
     listener.accept().expect("the first").0.read_to_string(&mut heard).expect("it ends");
     assert_eq!(heard, "still here");
