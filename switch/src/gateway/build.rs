@@ -67,6 +67,11 @@ impl Ip {
         Self { source, destination, protocol, hop_limit: HOP_LIMIT, traffic_class: 0, fragment: None }
     }
 
+    /// Bytes of the header that the packet's length field leaves out (RFC 8200, 3).
+    const fn uncounted(&self) -> usize {
+        if self.source.is_ipv4() { 0 } else { IPV6_HEADER }
+    }
+
     /// Bytes of the headers that stand between Ethernet's and the payload.
     const fn header_len(&self) -> usize {
         match (self.source, self.fragment) {
@@ -127,7 +132,7 @@ impl Builder {
         let ip = Ip { traffic_class, ..Ip::whole(source, destination, protocol::UDP) };
         let Ok(length) = u16::try_from(UDP_HEADER + len) else { return };
         let packet = ip.header_len() + usize::from(length);
-        if packet > usize::from(u16::MAX) {
+        if packet - ip.uncounted() > usize::from(u16::MAX) {
             return;
         }
         let whole = packet <= usize::from(mtu);
@@ -162,7 +167,7 @@ impl Builder {
         let length = echo::HEADER + len;
         let Some(message) = self.frame.get_mut(IP_PAYLOAD..IP_PAYLOAD + length) else { return };
         let packet = ip.header_len() + length;
-        if packet > usize::from(u16::MAX) {
+        if packet - ip.uncounted() > usize::from(u16::MAX) {
             return;
         }
         if let (Some(place), [kind, code, ..]) = (message.first_chunk_mut(), header) {
