@@ -75,5 +75,7 @@ fn settings() -> NetworkConfig {
         ageing: Duration::from_secs(300),
         fdb_max: 8192,
         reserved_macs_transparent: false,
+        port_security: true,
+        limits: Default::default(),
     }
 }

@@ -70,12 +70,24 @@ drop_reasons! {
     GatewayUnsupported = "gateway_unsupported",
     /// The gateway found the packet malformed.
     GatewayMalformed = "gateway_malformed",
-    /// The gateway does not take fragments.
+    /// A fragment overlaps others of its packet, or belongs to a packet of which some did.
     GatewayFragment = "gateway_fragment",
+    /// As many packets in fragments wait for their rest as the network's `fragments` allows, or a MiB of them.
+    GatewayFragmentLimit = "gateway_fragment_limit",
+    /// A packet's other fragments did not come within a minute.
+    GatewayFragmentTimeout = "gateway_fragment_timeout",
     /// The gateway's checksum test failed.
     GatewayChecksum = "gateway_checksum",
-    /// The gateway is at a limit of flows, mappings or queries.
+    /// No host socket is left, or the gateway is at a limit that has no reason of its own (pings, clients of publications, DHCP).
     GatewayLimit = "gateway_limit",
+    /// The container has as many TCP flows as the network's `tcp-flows` allows.
+    GatewayFlowLimit = "gateway_flow_limit",
+    /// As many connects of the container have not ended as the network's `tcp-half-open` allows.
+    GatewayHalfOpenLimit = "gateway_half_open_limit",
+    /// The container sends UDP from as many ports as the network's `udp-mappings` allows.
+    GatewayMappingLimit = "gateway_mapping_limit",
+    /// As many DNS queries of the container wait for an answer as the network's `dns-queries` allows.
+    GatewayDnsLimit = "gateway_dns_limit",
     /// The network is internal, or the destination is the host's loopback.
     GatewayForbidden = "gateway_forbidden",
     /// A host socket would not take the data.
@@ -106,8 +118,14 @@ impl DropReason {
             | Self::GatewayUnsupported
             | Self::GatewayMalformed
             | Self::GatewayFragment
+            | Self::GatewayFragmentLimit
+            | Self::GatewayFragmentTimeout
             | Self::GatewayChecksum
             | Self::GatewayLimit
+            | Self::GatewayFlowLimit
+            | Self::GatewayHalfOpenLimit
+            | Self::GatewayMappingLimit
+            | Self::GatewayDnsLimit
             | Self::GatewayForbidden
             | Self::GatewayOutside => false,
         }

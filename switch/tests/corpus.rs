@@ -25,6 +25,7 @@ const TARGETS: &[Target] = &[
     ("dhcp", fuzz::dhcp),
     ("dhcp6", fuzz::dhcp6),
     ("frame", fuzz::frame),
+    ("fragments", fuzz::fragments),
 ];
 
 fn corpus(target: &str) -> PathBuf {
@@ -223,6 +224,28 @@ fn dhcp6_messages() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Scripts of fragments: what each byte means stands in `gateway/testkit/script.rs`.
+fn fragment_scripts() -> Vec<(&'static str, Vec<u8>)> {
+    // The kind's remainder by five is the protocol, its last bit is off where more fragments follow.
+    let piece = |kind: u8, to: u8, id: u8, start: u16, count: u8| {
+        let [s0, s1] = start.to_be_bytes();
+        [&[kind, to, id, s0, s1, count][..], &vec![7; usize::from(count) * if kind >= 128 { 64 } else { 1 }]].concat()
+    };
+    let (more, last) = (20, 25);
+    vec![
+        ("in-order", [piece(more, 5, 1, 0, 16), piece(more, 5, 1, 16, 16), piece(last, 5, 1, 32, 9)].concat()),
+        ("last-first-ipv6", [piece(last, 137, 1, 16, 9), piece(more, 137, 1, 0, 16)].concat()),
+        ("overlap", [piece(more, 5, 1, 0, 16), piece(more, 5, 1, 8, 16), piece(last, 5, 1, 32, 9)].concat()),
+        ("twice", [piece(more, 5, 1, 0, 16), piece(more, 5, 1, 0, 16), piece(last, 5, 1, 16, 9)].concat()),
+        ("two-ends", [piece(last, 5, 1, 16, 9), piece(last, 5, 1, 64, 9), piece(more, 5, 1, 0, 16)].concat()),
+        ("late-places", (0..6).flat_map(|id| piece(more, 5, id, 65_000, 8)).collect()),
+        ("a-fragment-in-a-fragment", [piece(24, 137, 1, 0, 16), piece(29, 137, 1, 16, 16)].concat()),
+        ("the-rest-never-comes", [piece(more, 5, 1, 0, 64), piece(more, 137, 1, 0, 64), [15; 5].to_vec()].concat()),
+        ("long-ones", [piece(140, 5, 1, 0, 255), piece(145, 5, 1, 16_320, 255), piece(140, 5, 2, 0, 255)].concat()),
+        ("any-bytes", vec![0, 6, 0x45, 0, 0, 24, 0, 1, 1, 9, 0x60, 0, 0, 0, 0, 4, 44, 64]),
+    ]
+}
+
 fn bless() {
     for (target, _) in TARGETS {
         fs::create_dir_all(corpus(target)).unwrap();
@@ -245,6 +268,9 @@ fn bless() {
     }
     for (name, bytes) in dhcp6_messages() {
         fs::write(corpus("dhcp6").join(name), bytes).unwrap();
+    }
+    for (name, script) in fragment_scripts() {
+        fs::write(corpus("fragments").join(name), script).unwrap();
     }
     for (name, bytes) in dns_streams() {
         fs::write(corpus("dns_stream").join(name), bytes).unwrap();

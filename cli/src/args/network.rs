@@ -115,7 +115,19 @@ pub struct PruneArgs {}
 
 /// Change settings of a network while it is used
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom network set bridge ageing=60s fdb-max=1024")]
+#[command(after_help = concat!(
+    "SETTINGS, which `network create` takes by -o:\n",
+    "  ageing, fdb-max                  time and number of addresses in the MAC table\n",
+    "  backend                          tap, veth or auto\n",
+    "  reserved-macs                    strict or transparent\n",
+    "  port-security                    on or off: whether a container can use another's addresses\n",
+    "  tcp-flows, tcp-half-open         connections of each container, and those of them that are being opened\n",
+    "  udp-mappings, dns-queries        ports that it sends UDP from, and queries that wait for a resolver\n",
+    "  fragments                        packets of it that wait for the rest of their fragments\n",
+    "  tcp-idle, tcp-transitory         how long a connection may be silent, and one that opens or has ended\n",
+    "  udp-idle, udp-dns-idle           how long a port does, and one that only asked name servers\n",
+    "\nEXAMPLES:\n  $ netloom network set bridge ageing=60s fdb-max=1024\n  $ netloom network set bridge tcp-flows=500 udp-idle=2m"
+))]
 pub struct SetArgs {
     pub network: String,
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = key_value)]

@@ -21,6 +21,7 @@
 //! ([`Daemon::state`]). A change is made whole under the lock, told to the data plane there, and then to the listeners.
 
 mod api;
+mod bounds;
 mod checks;
 mod connect;
 mod container;

@@ -20,6 +20,7 @@ use netloom_switch::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    bounds::{self, Bounds},
     dhcp::Dynamic,
     error::{Error, Result},
     events, lookup,
@@ -76,20 +77,37 @@ pub(crate) struct Options {
     pub ageing: Duration,
     pub fdb_max: usize,
     pub reserved_macs_transparent: bool,
+    /// Nobody may use what the IPAM gave to another.
+    #[serde(default = "yes")]
+    pub port_security: bool,
     /// Of interfaces made from now on; `None`: whatever this machine can.
     #[serde(default)]
     pub backend: Option<Backend>,
+    #[serde(default)]
+    pub bounds: Bounds,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let defaults = netloom_switch::Settings::default();
-        Self { ageing: defaults.ageing, fdb_max: defaults.fdb_max, reserved_macs_transparent: false, backend: None }
+        Self {
+            ageing: defaults.ageing,
+            fdb_max: defaults.fdb_max,
+            reserved_macs_transparent: false,
+            port_security: true,
+            backend: None,
+            bounds: Bounds::default(),
+        }
     }
 }
 
-/// The keys in the order of the manual.
-pub(crate) const OPTION_KEYS: [&str; 4] = ["ageing", "backend", "fdb-max", "reserved-macs"];
+/// The keys that are not bounds.
+const OPTION_KEYS: [&str; 5] = ["ageing", "backend", "fdb-max", "port-security", "reserved-macs"];
+
+/// What the file of an older version means by saying nothing.
+const fn yes() -> bool {
+    true
+}
 
 /// What the setting `backend` says where it is left to the machine.
 const AUTO: &str = "auto";
@@ -100,24 +118,25 @@ const FDB_MAX: usize = 1 << 20;
 impl Options {
     /// Sets one key from its text.
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        let wrong = |what: &str| Error::invalid(format!("`{value}` is no value for `{key}`")).hint(what.to_owned());
+        if let Some(set) = self.bounds.set(key, value) {
+            return set;
+        }
+        let wrong = |what: &str| bounds::wrong(key, value, what.to_owned());
         match key {
-            "ageing" => {
-                let ageing = humantime::parse_duration(value).map_err(|_| wrong("a time with a unit, such as 300s"))?;
-                if !(Duration::from_secs(1)..=Duration::from_secs(1_000_000)).contains(&ageing) {
-                    return Err(wrong("1s to 1000000s"));
-                }
-                self.ageing = ageing;
-            }
+            "ageing" => self.ageing = bounds::time(key, value, Duration::from_secs(1)..=Duration::from_secs(1_000_000))?,
             "backend" => {
                 self.backend = match Backend::of_name(value) {
                     None if value != AUTO => return Err(wrong("tap, veth or auto")),
                     backend => backend,
                 };
             }
-            "fdb-max" => {
-                let max = value.parse().ok().filter(|max| (1..=FDB_MAX).contains(max));
-                self.fdb_max = max.ok_or_else(|| wrong("a number from 1 to 1048576"))?;
+            "fdb-max" => self.fdb_max = bounds::count(key, value, 1..=FDB_MAX)?,
+            "port-security" => {
+                self.port_security = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(wrong("on or off")),
+                };
             }
             "reserved-macs" => {
                 self.reserved_macs_transparent = match value {
@@ -126,7 +145,11 @@ impl Options {
                     _ => return Err(wrong("strict or transparent")),
                 };
             }
-            _ => return Err(unknown_key("a network", key, &OPTION_KEYS)),
+            _ => {
+                let mut keys: Vec<_> = OPTION_KEYS.into_iter().chain(Bounds::keys()).collect();
+                keys.sort_unstable();
+                return Err(unknown_key("a network", key, &keys));
+            }
         }
         Ok(())
     }
@@ -143,9 +166,10 @@ impl Options {
     /// Every key with its value.
     pub(crate) fn view(&self) -> Settings {
         let reserved = if self.reserved_macs_transparent { "transparent" } else { "strict" };
-        let ageing = format!("{}s", self.ageing.as_secs_f64());
-        let values = [ageing, self.backend_name().to_owned(), self.fdb_max.to_string(), reserved.to_owned()];
-        OPTION_KEYS.into_iter().map(str::to_owned).zip(values).collect()
+        let ageing = bounds::seconds(self.ageing);
+        let security = if self.port_security { "on" } else { "off" };
+        let values = [ageing, self.backend_name().to_owned(), self.fdb_max.to_string(), security.to_owned(), reserved.to_owned()];
+        OPTION_KEYS.into_iter().zip(values).chain(self.bounds.view()).map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
 
@@ -173,6 +197,8 @@ impl NetworkRecord {
             ageing: self.options.ageing,
             fdb_max: self.options.fdb_max,
             reserved_macs_transparent: self.options.reserved_macs_transparent,
+            port_security: self.options.port_security,
+            limits: self.options.bounds.limits(),
         }
     }
 
@@ -370,15 +396,39 @@ mod tests {
 
     #[test]
     fn settings_are_read_and_shown_alike() {
-        let wanted = settings(&[("ageing", "60s"), ("backend", "veth"), ("fdb-max", "100"), ("reserved-macs", "transparent")]);
-        assert_eq!(Options::default().with(&wanted).unwrap().view(), wanted);
-        let usual = [("ageing", "300s"), ("backend", "auto"), ("fdb-max", "8192"), ("reserved-macs", "strict")];
+        let wanted = settings(&[
+            ("ageing", "60s"),
+            ("backend", "veth"),
+            ("fdb-max", "100"),
+            ("port-security", "off"),
+            ("reserved-macs", "transparent"),
+        ]);
+        let view = Options::default().with(&wanted).unwrap().view();
+        assert!(wanted.iter().all(|(key, value)| view.get(key) == Some(value)), "{view:?}");
+        let usual = [
+            ("ageing", "300s"),
+            ("backend", "auto"),
+            ("dns-queries", "256"),
+            ("fdb-max", "8192"),
+            ("fragments", "64"),
+            ("port-security", "on"),
+            ("reserved-macs", "strict"),
+            ("tcp-flows", "16384"),
+            ("tcp-half-open", "1024"),
+            ("tcp-idle", "7440s"),
+            ("tcp-transitory", "240s"),
+            ("udp-dns-idle", "5s"),
+            ("udp-idle", "300s"),
+            ("udp-mappings", "4096"),
+        ];
         assert_eq!(Options::default().view(), settings(&usual));
     }
 
     #[test]
     fn a_value_that_makes_no_sense_is_refused_with_what_would() {
-        for (key, value) in [("ageing", "300"), ("ageing", "0s"), ("fdb-max", "0"), ("fdb-max", "-1"), ("reserved-macs", "on")] {
+        for (key, value) in
+            [("ageing", "300"), ("ageing", "0s"), ("fdb-max", "0"), ("fdb-max", "-1"), ("reserved-macs", "on"), ("port-security", "yes")]
+        {
             let error = Options::default().with(&settings(&[(key, value)])).unwrap_err();
             assert!(error.message.contains(value) && error.hint.is_some(), "{key}={value}");
         }
@@ -387,7 +437,7 @@ mod tests {
     #[test]
     fn an_unknown_setting_names_those_there_are() {
         let error = Options::default().with(&settings(&[("agein", "1s")])).unwrap_err();
-        assert_eq!(error.hint.unwrap(), "did you mean `ageing`? there are: ageing, backend, fdb-max, reserved-macs");
+        assert!(error.hint.unwrap().starts_with("did you mean `ageing`? there are: ageing, backend, dns-queries, fdb-max, "));
         assert_eq!(error.exit_code, 2);
     }
 }

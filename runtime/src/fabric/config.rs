@@ -7,7 +7,10 @@ use std::{
 };
 
 use ipnet::Ipv4Net;
-use netloom_switch::{Mac, PinError, PortCounts, PortId, gateway::GatewayIpv6};
+use netloom_switch::{
+    Mac, PinError, PortCounts, PortId,
+    gateway::{GatewayIpv6, Limits},
+};
 use serde::Serialize;
 
 use crate::spec::{Backend, Protocol};
@@ -38,6 +41,10 @@ pub struct NetworkConfig {
     pub fdb_max: usize,
     /// Forward the reserved addresses of IEEE 802.1Q too.
     pub reserved_macs_transparent: bool,
+    /// What the IPAM gave to a port, no other port may use as its source.
+    pub port_security: bool,
+    /// What each port's gateway bears.
+    pub limits: Limits,
 }
 
 /// A port to be attached.

@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     Mac, PortId, PortSettings, ReservedMacs, Settings,
-    gateway::{GatewayConfig, Limits, View},
+    gateway::{GatewayConfig, View},
     names,
 };
 
@@ -77,7 +77,7 @@ impl NetworkConfig {
             mtu: self.mtu,
             gateway: self.gateway.map(|_| self.mac),
             gateway_ips: self.gateway_ips(),
-            ..Settings::default()
+            port_security: self.port_security,
         }
     }
 }
@@ -171,7 +171,7 @@ impl State {
             mtu: seat.mtu,
             internal: site.config.internal,
             host_loopback: site.config.host_loopback || seat.host_loopback,
-            limits: Limits::default(),
+            limits: site.config.limits.clone(),
         };
         let names = merged.entry(seat.asks.clone()).or_insert_with(|| Arc::new(self.merge(&seat.asks)));
         View {

@@ -31,6 +31,7 @@ mod packet_port;
 mod patience;
 mod port;
 mod port_io;
+mod reports;
 mod sockets;
 mod sources;
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     DropReason, Frame, PortId, Time, Verdict,
-    gateway::{Datagram, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, SocketId},
+    gateway::{Datagram, DatagramError, Departure, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, SocketId},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg};
 
@@ -17,6 +17,7 @@ use super::{
     egress::EgressTable,
     network::Network,
     port::PortKey,
+    reports,
     sockets::{self, HostSocket, Sockets},
     sources::Sources,
     worker::Slot,
@@ -113,30 +114,32 @@ impl Outside for Host<'_> {
         self.add(socket, sockets::bind(of)?)
     }
 
-    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError> {
-        let sent = match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp)) => uninterrupted(|| udp.send_to(bytes, to)),
-            Some(HostSocket::Published { socket: udp, ipv6 }) => {
-                let to = if *ipv6 { mapped(to) } else { to };
-                let from = from.map(|from| if *ipv6 { mapped(SocketAddr::new(from, 0)).ip() } else { from });
-                uninterrupted(|| from.map_or_else(|| udp.send_to(bytes, to), |from| send_from(udp, to, from, bytes)))
-            }
+    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, with: Departure, bytes: &[u8]) -> Result<(), OutsideError> {
+        let (udp, both_families) = match self.sockets.get(socket) {
+            Some(HostSocket::Udp(udp)) => (udp, false),
+            Some(HostSocket::Published { socket: udp, ipv6 }) => (udp, *ipv6),
             _ => return Err(OutsideError::Failed),
+        };
+        let sent = if with == Departure::default() {
+            let to = if both_families { mapped(to) } else { to };
+            uninterrupted(|| udp.send_to(bytes, to))
+        } else {
+            uninterrupted(|| send_with(udp, both_families, to, with, bytes))
         };
         sent.map(drop)
     }
 
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
         match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp)) => uninterrupted(|| udp.recv_from(into)).map(|(len, from)| Datagram { len, from, to: None }),
-            Some(HostSocket::Published { socket: udp, .. }) => uninterrupted(|| receive_at(udp, into)),
+            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => uninterrupted(|| receive_at(udp, into)),
             _ => Err(OutsideError::Failed),
         }
     }
 
-    fn udp_error(&mut self, socket: SocketId) -> Option<(SocketAddr, OutsideError)> {
+    fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {
         match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => reported_error(udp),
+            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => reports::next(udp.as_raw_fd(), &mut [])
+                .map(|reports::Reported { to, error, report, .. }| DatagramError { to, error, report }),
             _ => None,
         }
     }
@@ -191,54 +194,55 @@ fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Sends a datagram that leaves with the address its client knows.
-fn send_from(udp: &UdpSocket, to: SocketAddr, from: IpAddr, bytes: &[u8]) -> io::Result<usize> {
-    let peer = SockaddrStorage::from(to);
-    let slices = [IoSlice::new(bytes)];
-    let send = |info: ControlMessage<'_>| sendmsg(udp.as_raw_fd(), &slices, &[info], MsgFlags::MSG_NOSIGNAL, Some(&peer));
-    let sent = match from {
-        IpAddr::V4(from) => {
+/// Sends a datagram that leaves with an address, a time to live or a traffic class of its own. What goes to a peer of IPv4 is
+/// said in IPv4's words even on a socket of both families, but for the address, of which the kernel takes the other form alone.
+fn send_with(udp: &UdpSocket, both_families: bool, to: SocketAddr, with: Departure, bytes: &[u8]) -> io::Result<usize> {
+    let peer = SockaddrStorage::from(if both_families { mapped(to) } else { to });
+    let (ttl, class) = (with.ttl.map(i32::from), i32::from(with.traffic_class));
+    let from = with.from.map(|from| if both_families { mapped(SocketAddr::new(from, 0)).ip() } else { from });
+    let (mut info4, mut info6) = (None, None);
+    match from {
+        Some(IpAddr::V4(from)) => {
             let address = libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) };
             let any = libc::in_addr { s_addr: libc::INADDR_ANY };
-            send(ControlMessage::Ipv4PacketInfo(&libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: any }))
+            info4 = Some(libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: any });
         }
-        IpAddr::V6(from) => {
-            let address = libc::in6_addr { s6_addr: from.octets() };
-            send(ControlMessage::Ipv6PacketInfo(&libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: address }))
+        Some(IpAddr::V6(from)) => {
+            info6 = Some(libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: libc::in6_addr { s6_addr: from.octets() } });
         }
-    };
-    Ok(sent?)
+        None => (),
+    }
+    let v4 = to.is_ipv4();
+    let messages = [
+        info4.as_ref().map(ControlMessage::Ipv4PacketInfo),
+        info6.as_ref().map(ControlMessage::Ipv6PacketInfo),
+        ttl.as_ref().map(|ttl| if v4 { ControlMessage::Ipv4Ttl(ttl) } else { ControlMessage::Ipv6HopLimit(ttl) }),
+        (class != 0).then_some(if v4 { ControlMessage::Ipv4Tos(&with.traffic_class) } else { ControlMessage::Ipv6TClass(&class) }),
+    ];
+    // As many as there are stand first, in place of those that are not.
+    let count = messages.iter().flatten().count();
+    let mut given = [ControlMessage::Ipv4Ttl(&64); 4];
+    given.iter_mut().zip(messages.into_iter().flatten()).for_each(|(place, message)| *place = message);
+    let given = given.get(..count).unwrap_or_default();
+    Ok(sendmsg(udp.as_raw_fd(), &[IoSlice::new(bytes)], given, MsgFlags::MSG_NOSIGNAL, Some(&peer))?)
 }
 
-/// Receives a datagram and the address that its client sent it to.
+/// Receives a datagram, its traffic class and, on a published port, the address that its client sent it to.
 fn receive_at(udp: &UdpSocket, into: &mut [u8]) -> io::Result<Datagram> {
-    let mut space = [0; cmsg_space::<libc::in_pktinfo>() + cmsg_space::<libc::in6_pktinfo>()];
+    const CLASSES: usize = cmsg_space::<u8>() + cmsg_space::<i32>();
+    let mut space = [0; cmsg_space::<libc::in_pktinfo>() + cmsg_space::<libc::in6_pktinfo>() + CLASSES];
     let mut slices = [IoSliceMut::new(into)];
     let message = recvmsg::<SockaddrStorage>(udp.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty())?;
-    let to = message.cmsgs()?.find_map(|ancillary| match ancillary {
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into()),
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
-        _ => None,
-    });
-    let from = message.address.as_ref().and_then(address).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Datagram { len: message.bytes, from, to })
-}
-
-fn address(peer: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = peer.as_sockaddr_in().map(|peer| SocketAddr::from((peer.ip(), peer.port())));
-    v4.or_else(|| peer.as_sockaddr_in6().map(|peer| sockets::canonical(SocketAddr::V6((*peer).into()))))
-}
-
-/// The oldest ICMP error in the socket's queue, and the destination of the datagram that caused it (ip(7), IP_RECVERR).
-fn reported_error(udp: &UdpSocket) -> Option<(SocketAddr, OutsideError)> {
-    const ERROR: usize = cmsg_space::<(libc::sock_extended_err, libc::sockaddr_in6)>();
-    let mut space = [0; ERROR + cmsg_space::<libc::in_pktinfo>() + cmsg_space::<libc::in6_pktinfo>()];
-    let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<SockaddrStorage>(udp.as_raw_fd(), &mut [], Some(&mut space), flags).ok()?;
-    let errno = message.cmsgs().ok()?.find_map(|ancillary| match ancillary {
-        ControlMessageOwned::Ipv4RecvErr(error, _) | ControlMessageOwned::Ipv6RecvErr(error, _) => Some(error.ee_errno),
-        _ => None,
-    })?;
-    let error = sockets::error(&io::Error::from_raw_os_error(i32::try_from(errno).ok()?));
-    Some((message.address.as_ref().and_then(address)?, error))
+    let (mut to, mut traffic_class) = (None, 0);
+    for ancillary in message.cmsgs()? {
+        match ancillary {
+            ControlMessageOwned::Ipv4PacketInfo(info) => to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into()),
+            ControlMessageOwned::Ipv6PacketInfo(info) => to = Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
+            ControlMessageOwned::Ipv4Tos(class) => traffic_class = class,
+            ControlMessageOwned::Ipv6TClass(class) => traffic_class = u8::try_from(class).unwrap_or_default(),
+            _ => (),
+        }
+    }
+    let from = message.address.as_ref().and_then(reports::address).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(Datagram { len: message.bytes, from, to, traffic_class })
 }

@@ -168,7 +168,7 @@ pub(super) fn bind(of: IpAddr) -> Result<HostSocket, OutsideError> {
         socket.set_only_v6(true).map_err(|e| error(&e))?;
     }
     socket.bind(&any.into()).map_err(|e| error(&e))?;
-    report_errors(&socket, any.is_ipv6()).map_err(|errno| error(&errno.into()))?;
+    report(&socket, any.is_ipv6()).map_err(|errno| error(&errno.into()))?;
     Ok(HostSocket::Udp(socket.into()))
 }
 
@@ -184,7 +184,7 @@ pub(super) fn publish(socket: OwnedFd) -> io::Result<HostSocket> {
     if !ipv6 {
         ipv4?;
     }
-    report_errors(&socket, ipv6)?;
+    report(&socket, ipv6)?;
     socket.set_nonblocking(true)?;
     Ok(HostSocket::Published { socket: socket.into(), ipv6 })
 }
@@ -211,9 +211,17 @@ pub(super) fn abort(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Without it an unconnected UDP socket hears of no ICMP error (ip(7), IP_RECVERR).
-fn report_errors(socket: &Socket, ipv6: bool) -> nix::Result<()> {
-    if ipv6 { setsockopt(socket, sockopt::Ipv6RecvErr, &true) } else { setsockopt(socket, sockopt::Ipv4RecvErr, &true) }
+/// Has a UDP socket tell the traffic class of what comes, and ICMP errors, of which an unconnected one would hear nothing otherwise
+/// (ip(7), IP_RECVERR).
+fn report(socket: &Socket, ipv6: bool) -> nix::Result<()> {
+    if !ipv6 {
+        setsockopt(socket, sockopt::IpRecvTos, &true)?;
+        return setsockopt(socket, sockopt::Ipv4RecvErr, &true);
+    }
+    // Of IPv4 peers, where the socket has any.
+    let _ = setsockopt(socket, sockopt::IpRecvTos, &true);
+    setsockopt(socket, sockopt::Ipv6RecvTClass, &true)?;
+    setsockopt(socket, sockopt::Ipv6RecvErr, &true)
 }
 
 /// A system error as the gateway knows it.

@@ -33,6 +33,8 @@ fn settings() -> NetworkConfig {
         ageing: Duration::from_secs(300),
         fdb_max: 100,
         reserved_macs_transparent: false,
+        port_security: true,
+        limits: Default::default(),
     }
 }
 

@@ -151,6 +151,8 @@ pub(crate) fn settings() -> NetworkConfig {
         ageing: Duration::from_secs(300),
         fdb_max: 1024,
         reserved_macs_transparent: false,
+        port_security: true,
+        limits: Default::default(),
     }
 }
 

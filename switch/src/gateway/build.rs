@@ -47,6 +47,8 @@ pub(super) struct Ip {
     pub(super) destination: IpAddr,
     pub(super) protocol: u8,
     pub(super) hop_limit: u8,
+    /// DSCP and ECN.
+    pub(super) traffic_class: u8,
     pub(super) fragment: Option<Fragment>,
 }
 
@@ -62,7 +64,12 @@ pub(super) struct Fragment {
 
 impl Ip {
     pub(super) const fn whole(source: IpAddr, destination: IpAddr, protocol: u8) -> Self {
-        Self { source, destination, protocol, hop_limit: HOP_LIMIT, fragment: None }
+        Self { source, destination, protocol, hop_limit: HOP_LIMIT, traffic_class: 0, fragment: None }
+    }
+
+    /// Bytes of the header that the packet's length field leaves out (RFC 8200, 3).
+    const fn uncounted(&self) -> usize {
+        if self.source.is_ipv4() { 0 } else { IPV6_HEADER }
     }
 
     /// Bytes of the headers that stand between Ethernet's and the payload.
@@ -121,11 +128,11 @@ impl Builder {
 
     /// Sends the datagram whose payload of `len` bytes is in place, cut into fragments if it is longer than `mtu`.
     pub(super) fn send_udp(&mut self, outside: &mut impl Outside, link: Link, datagram: Udp, len: usize, mtu: u16) {
-        let Udp { source, source_port, destination, destination_port, id } = datagram;
-        let ip = Ip::whole(source, destination, protocol::UDP);
+        let Udp { source, source_port, destination, destination_port, id, traffic_class } = datagram;
+        let ip = Ip { traffic_class, ..Ip::whole(source, destination, protocol::UDP) };
         let Ok(length) = u16::try_from(UDP_HEADER + len) else { return };
         let packet = ip.header_len() + usize::from(length);
-        if packet > usize::from(u16::MAX) {
+        if packet - ip.uncounted() > usize::from(u16::MAX) {
             return;
         }
         let whole = packet <= usize::from(mtu);
@@ -160,7 +167,7 @@ impl Builder {
         let length = echo::HEADER + len;
         let Some(message) = self.frame.get_mut(IP_PAYLOAD..IP_PAYLOAD + length) else { return };
         let packet = ip.header_len() + length;
-        if packet > usize::from(u16::MAX) {
+        if packet - ip.uncounted() > usize::from(u16::MAX) {
             return;
         }
         if let (Some(place), [kind, code, ..]) = (message.first_chunk_mut(), header) {
@@ -245,6 +252,8 @@ fn write_ipv4(bytes: &mut [u8; IPV4_HEADER], ip: Ip, (source, destination): (Ipv
     header.set_header_length(5);
     header.set_total_length(u16::try_from(IPV4_HEADER + payload).unwrap_or(0));
     header.set_ttl(ip.hop_limit);
+    header.set_dscp(ip.traffic_class >> 2);
+    header.set_ecn(ip.traffic_class & 3);
     header.set_next_level_protocol(IpNextHeaderProtocol(ip.protocol));
     header.set_source(source);
     header.set_destination(destination);
@@ -271,6 +280,7 @@ fn write_ipv6(bytes: &mut [u8], ip: Ip, (source, destination): (Ipv6Addr, Ipv6Ad
     header.set_payload_length(u16::try_from(extensions + payload).unwrap_or(0));
     header.set_next_header(IpNextHeaderProtocol(if ip.fragment.is_some() { protocol::FRAGMENT } else { ip.protocol }));
     header.set_hop_limit(ip.hop_limit);
+    header.set_traffic_class(ip.traffic_class);
     header.set_source(source);
     header.set_destination(destination);
     if let (Some(fragment), Some(extension)) = (ip.fragment, extension.first_chunk_mut::<FRAGMENT_HEADER>()) {
@@ -287,4 +297,5 @@ pub(super) struct Udp {
     pub(super) destination: IpAddr,
     pub(super) destination_port: u16,
     pub(super) id: u32,
+    pub(super) traffic_class: u8,
 }

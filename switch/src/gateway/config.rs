@@ -67,7 +67,8 @@ pub struct View {
     pub loopback: Arc<[IpAddr]>,
 }
 
-/// The bounds of one port's gateway. At a limit new flows are refused and old ones live.
+/// The bounds of one port's gateway: each container has its own, so that one at its limits takes nothing from the others. At a limit
+/// new flows are refused and old ones live; a limit that is lowered ends none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// TCP flows of any state.
@@ -97,6 +98,8 @@ pub struct Limits {
     pub echo_mappings: usize,
     /// Idle time of such a mapping: a minute or more (RFC 5508, REQ-2).
     pub echo_idle: Duration,
+    /// Packets in fragments whose rest has not come.
+    pub fragments: usize,
     /// DNS queries that wait for a resolver.
     pub dns_queries: usize,
     /// Clients that ask over TCP.
@@ -127,6 +130,7 @@ impl Default for Limits {
             udp_clients: 4096,
             echo_mappings: 256,
             echo_idle: Duration::from_secs(60),
+            fragments: 64,
             dns_queries: 256,
             dns_streams: 64,
             dns_idle: Duration::from_secs(10),

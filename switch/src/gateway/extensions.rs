@@ -4,7 +4,7 @@
 //! |---|---|
 //! | hop-by-hop (only the first), destination options | walked past, if every option that is not known may be skipped (4.2) |
 //! | routing | walked past when its way is done, dropped otherwise: the gateway is nobody's waypoint |
-//! | fragment | walked past when it makes no fragment (RFC 6946), dropped otherwise |
+//! | fragment | walked past when it makes no fragment (RFC 6946); what is one waits for the others |
 //! | anything else | not an extension header here: the packet's protocol |
 
 use super::build::IPV6_HEADER;
@@ -13,8 +13,25 @@ use crate::{DropReason, parse::protocol};
 /// Headers walked past in one packet; RFC 8200, 4.1 expects at most seven.
 const MOST: usize = 8;
 
+/// Where a walk past extension headers ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// At the packet's protocol, and where it begins.
+    Payload(u8, usize),
+    /// At a fragment header, which makes a fragment of the packet.
+    Fragment(usize),
+}
+
 /// The protocol behind the extension headers of a whole packet, and where it begins; `next` is what the IPv6 header names.
-pub(super) fn skip(packet: &[u8], mut next: u8) -> Result<(u8, usize), DropReason> {
+pub(super) fn skip(packet: &[u8], next: u8) -> Result<(u8, usize), DropReason> {
+    match walk(packet, next)? {
+        End::Payload(protocol, at) => Ok((protocol, at)),
+        End::Fragment(_) => Err(DropReason::GatewayFragment),
+    }
+}
+
+/// Walks past the extension headers that ask for nothing.
+pub(super) fn walk(packet: &[u8], mut next: u8) -> Result<End, DropReason> {
     let malformed = DropReason::GatewayMalformed;
     let mut at = IPV6_HEADER;
     for _ in 0..=MOST {
@@ -22,7 +39,7 @@ pub(super) fn skip(packet: &[u8], mut next: u8) -> Result<(u8, usize), DropReaso
         match next {
             protocol::HOP_BY_HOP if !is_first => return Err(malformed),
             protocol::HOP_BY_HOP | protocol::DESTINATION_OPTIONS | protocol::ROUTING | protocol::FRAGMENT => (),
-            _ => return Ok((next, at)),
+            _ => return Ok(End::Payload(next, at)),
         }
         let [after, units, second, third] = *packet.get(at..).and_then(<[u8]>::first_chunk::<4>).ok_or(malformed)?;
         // The first eight bytes are not counted; a fragment header has no others (4.5).
@@ -30,7 +47,7 @@ pub(super) fn skip(packet: &[u8], mut next: u8) -> Result<(u8, usize), DropReaso
         let header = packet.get(at..at + len).ok_or(malformed)?;
         match next {
             protocol::ROUTING if third != 0 => return Err(DropReason::GatewayUnsupported),
-            protocol::FRAGMENT if u16::from_be_bytes([second, third]) & 0xfff9 != 0 => return Err(DropReason::GatewayFragment),
+            protocol::FRAGMENT if u16::from_be_bytes([second, third]) & 0xfff9 != 0 => return Ok(End::Fragment(at)),
             protocol::HOP_BY_HOP | protocol::DESTINATION_OPTIONS => check_options(header.get(2..).unwrap_or_default())?,
             _ => (),
         }

@@ -7,6 +7,7 @@ use super::{
     Core, Outside, OutsideError, Report, View,
     build::{IPV4_HEADER, IPV6_HEADER, Ip, Link, UDP_HEADER, write_header},
     echo::{self, EchoKey},
+    fragments::Expired,
     packet::{self, Packet},
     policy,
 };
@@ -50,6 +51,8 @@ pub(super) enum Error {
     Prohibited,
     /// The time to live, or the hop limit, ran out here.
     TimeExceeded,
+    /// The rest of a packet's fragments did not come in time.
+    ReassemblyTimeExceeded,
 }
 
 impl Error {
@@ -60,11 +63,13 @@ impl Error {
             (Self::PortUnreachable, IpAddr::V4(_)) => (3, 3),
             (Self::Prohibited, IpAddr::V4(_)) => (3, 13),
             (Self::TimeExceeded, IpAddr::V4(_)) => (11, 0),
+            (Self::ReassemblyTimeExceeded, IpAddr::V4(_)) => (11, 1),
             (Self::NetworkUnreachable, IpAddr::V6(_)) => (1, 0),
             (Self::HostUnreachable, IpAddr::V6(_)) => (1, 3),
             (Self::PortUnreachable, IpAddr::V6(_)) => (1, 4),
             (Self::Prohibited, IpAddr::V6(_)) => (1, 1),
             (Self::TimeExceeded, IpAddr::V6(_)) => (3, 0),
+            (Self::ReassemblyTimeExceeded, IpAddr::V6(_)) => (3, 1),
         }
     }
 
@@ -153,9 +158,22 @@ pub(super) fn error(core: &mut Core, now: Time, packet: &Packet<'_>, error: Erro
         return;
     }
     let link = Link { from: core.view.config.mac, to: packet.mac };
-    let most = if packet.source.is_ipv4() { ERROR_MAX_V4 - IPV4_HEADER - HEADER } else { ERROR_MAX_V6 - IPV6_HEADER - HEADER };
     let Some(error) = Relayed::ours(&core.view, packet.source, error) else { return };
-    error_quoting(core, now, link, packet.source, packet.quote(most), error, outside);
+    error_quoting(core, now, link, packet.source, packet.quote(quote_max(packet.source)), error, outside);
+}
+
+/// Bytes of a packet that an error to this address may quote.
+const fn quote_max(to: IpAddr) -> usize {
+    if to.is_ipv4() { ERROR_MAX_V4 - IPV4_HEADER - HEADER } else { ERROR_MAX_V6 - IPV6_HEADER - HEADER }
+}
+
+/// Tells the sender of a packet's first fragment that the rest did not come in time (RFC 792, and RFC 4443, 3.3).
+pub(super) fn error_about_fragments(core: &mut Core, now: Time, expired: &Expired, outside: &mut impl Outside) {
+    let Some(error) = Relayed::ours(&core.view, expired.source, Error::ReassemblyTimeExceeded) else { return };
+    let Some(first) = &expired.first else { return };
+    let quoted = first.get(..quote_max(expired.source)).unwrap_or(first);
+    let link = Link { from: core.view.config.mac, to: expired.container };
+    error_quoting(core, now, link, expired.source, quoted, error, outside);
 }
 
 /// The error for a packet of which only `quoted` is left: its IP header and at least eight bytes more.
@@ -181,10 +199,9 @@ pub(super) fn error_about_datagram(
     now: Time,
     link: Link,
     (inside, peer): (SocketAddr, SocketAddr),
-    error: Error,
+    error: Relayed,
     outside: &mut impl Outside,
 ) {
-    let Some(error) = Relayed::ours(&core.view, inside.ip(), error) else { return };
     let ([a, b], [c, d]) = (inside.port().to_be_bytes(), peer.port().to_be_bytes());
     let ip = Ip::whole(inside.ip(), peer.ip(), packet::UDP);
     error_about(core, now, link, (ip, [a, b, c, d, 0, UDP_HEADER as u8, 0, 0]), error, outside);

@@ -22,6 +22,7 @@ mod dhcp6;
 mod dns;
 mod echo;
 mod extensions;
+mod fragments;
 mod icmp;
 mod ndp;
 mod neighbours;
@@ -44,7 +45,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
 pub use dhcp::{Exchange, Given, LeaseAnswer, LeaseAsk, LeaseWish};
 pub use dhcp6::{Associated, Association, Exchange6, LeaseAnswer6, LeaseAsk6, LeaseStatus6, LeaseWish6};
-pub use outside::{Datagram, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
+pub use outside::{Datagram, DatagramError, Departure, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
 
 use self::{
     build::Builder,
@@ -52,6 +53,7 @@ use self::{
     dhcp6::Dhcp6,
     dns::Dns,
     echo::EchoTable,
+    fragments::{Fragment, Fragments},
     icmp::RateLimit,
     ndp::Advertiser,
     neighbours::Neighbours,
@@ -64,7 +66,7 @@ use self::{
     tcp::TcpTable,
     udp::{Outgoing, UdpTable},
 };
-use crate::{DropReason, Frame, Mac, Time, parse::ethertype};
+use crate::{DropReason, Frame, Mac, Offload, Time, frame::ETHERNET_HEADER, parse::ethertype};
 
 /// What a DHCP client asks, of either family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +100,7 @@ pub struct Gateway {
     tcp: TcpTable,
     udp: UdpTable,
     echo: EchoTable,
+    fragments: Fragments,
     publications: Publications,
     dns: Dns,
     dhcp: Dhcp,
@@ -123,6 +126,7 @@ impl Gateway {
             tcp: TcpTable::default(),
             udp: UdpTable::default(),
             echo: EchoTable::default(),
+            fragments: Fragments::default(),
             publications: Publications::default(),
             dns: Dns::default(),
             dhcp: Dhcp::default(),
@@ -132,8 +136,11 @@ impl Gateway {
         }
     }
 
-    /// Flows that are open go on as they are; what comes next obeys the new view.
+    /// Flows that are open go on as they are; what comes next, and when they end, obeys the new view.
     pub fn set_view(&mut self, view: View) {
+        if view.config.limits != self.core.view.config.limits {
+            self.core.sockets.wake_all();
+        }
         self.core.view = view;
     }
 
@@ -160,7 +167,10 @@ impl Gateway {
             }
             // A broadcast or multicast packet is for the hosts of the link (RFC 1122, 3.3.6).
             _ if !for_us => Ok(()),
-            ethertype::IPV4 if ipv4 => self.packet(now, &Packet::parse(from, frame)?, outside),
+            ethertype::IPV4 if ipv4 => match Packet::parse(from, frame) {
+                Err(DropReason::GatewayFragment) => self.fragment(now, from, frame, outside),
+                packet => self.packet(now, &packet?, outside),
+            },
             _ => Err(DropReason::GatewayUnsupported),
         }
     }
@@ -169,6 +179,7 @@ impl Gateway {
     fn ipv6(&mut self, now: Time, for_us: bool, from: Mac, frame: &Frame<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
         let packet = match Packet::parse(from, frame) {
             Err(_) if !for_us => return Ok(()),
+            Err(DropReason::GatewayFragment) => return self.fragment(now, from, frame, outside),
             packet => packet?,
         };
         self.advertiser.heard(&mut self.core, now, from);
@@ -179,6 +190,21 @@ impl Gateway {
             return self.dhcp6.message(&mut self.core, now, &Outgoing::parse(&packet)?, outside);
         }
         if for_us { self.packet(now, &packet, outside) } else { Ok(()) }
+    }
+
+    /// A fragment of a packet, which goes its way once it is whole. Neighbour discovery in fragments is none (RFC 6980, 5).
+    fn fragment(&mut self, now: Time, from: Mac, frame: &Frame<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
+        if frame.offload.gso.is_some() {
+            return Err(DropReason::GatewayMalformed);
+        }
+        let fragment = Fragment::parse(frame.bytes.get(ETHERNET_HEADER..).unwrap_or_default())?;
+        if !packet::is_valid_source(fragment.source(), &self.core.view.config) {
+            return Err(DropReason::SpoofedSource);
+        }
+        let Some(whole) = self.fragments.take(now, from, &fragment, self.core.view.config.limits.fragments)? else { return Ok(()) };
+        let result = Packet::from_bytes(from, whole.bytes(), Offload::default()).and_then(|packet| self.packet(now, &packet, outside));
+        self.fragments.give_back(whole);
+        result
     }
 
     fn packet(&mut self, now: Time, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
@@ -279,6 +305,10 @@ impl Gateway {
     pub fn timer(&mut self, now: Time, outside: &mut impl Outside) {
         let core = &mut self.core;
         self.advertiser.timer(core, now, outside);
+        while let Some(expired) = self.fragments.expired(now) {
+            outside.dropped(DropReason::GatewayFragmentTimeout);
+            icmp::error_about_fragments(core, now, &expired, outside);
+        }
         // Taken out first: a socket that has more to read asks for `now` again, which is the next turn.
         self.due.extend(std::iter::from_fn(|| core.sockets.due(now)));
         for socket in self.due.drain(..) {
@@ -300,7 +330,7 @@ impl Gateway {
 
     /// When [`timer`](Self::timer) wants to be called; not in the future: in the worker's next turn.
     pub fn next_timer(&self) -> Option<Time> {
-        [self.core.sockets.next_timer(), self.advertiser.next_timer()].into_iter().flatten().min()
+        [self.core.sockets.next_timer(), self.advertiser.next_timer(), self.fragments.next_timer()].into_iter().flatten().min()
     }
 
     /// A number under which the runtime registers a socket of its own making, to hand it in with [`accepted`](Self::accepted) or
@@ -353,5 +383,6 @@ impl Gateway {
         self.publications.close_all(&mut self.core);
         self.dns.close_all(&mut self.core, outside);
         self.advertiser = Advertiser::default();
+        self.fragments = Fragments::default();
     }
 }

@@ -63,6 +63,19 @@ pub struct Datagram {
     pub from: SocketAddr,
     /// The host address it was sent to, where the kernel tells.
     pub to: Option<IpAddr>,
+    /// DSCP and ECN as it arrived; 0 where the kernel does not tell.
+    pub traffic_class: u8,
+}
+
+/// What a datagram leaves the host with, beside what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Departure {
+    /// The host address, where that matters (a published port).
+    pub from: Option<IpAddr>,
+    /// The time to live; `None`: the host's own.
+    pub ttl: Option<u8>,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
 }
 
 /// An echo reply read from a host socket.
@@ -74,6 +87,16 @@ pub struct EchoReply {
     pub sequence: u16,
     /// What was left of its time to live, where the kernel tells.
     pub ttl: Option<u8>,
+}
+
+/// What became of a datagram that did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramError {
+    /// Where it went.
+    pub to: SocketAddr,
+    pub error: OutsideError,
+    /// The ICMP message that said so; `None` if the host found out by itself.
+    pub report: Option<Report>,
 }
 
 /// What became of an echo request that was not answered.
@@ -125,15 +148,14 @@ pub trait Outside {
     /// Opens a UDP socket for datagrams to addresses of `of`'s family, on a port the host chooses.
     fn udp_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError>;
 
-    /// Sends one datagram; `from` is the host address it should leave with, where that matters (a published port).
-    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError>;
+    /// Sends one datagram.
+    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, with: Departure, bytes: &[u8]) -> Result<(), OutsideError>;
 
     /// Reads one datagram.
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError>;
 
-    /// Takes the next error that a router or a peer reported on a UDP socket, and the destination it is about (Linux: IP_RECVERR
-    /// and the error queue). Asked after a readiness with `error` and after a send or receive that failed; `None`: no more.
-    fn udp_error(&mut self, socket: SocketId) -> Option<(SocketAddr, OutsideError)> {
+    /// Takes the next error that a router or a peer reported on a UDP socket (Linux: IP_RECVERR and the error queue). Asked after a readiness with `error` and after a send or receive that failed; `None`: no more.
+    fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {
         let _ = socket;
         None
     }

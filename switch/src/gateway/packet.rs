@@ -26,6 +26,8 @@ pub(super) struct Packet<'a> {
     pub(super) protocol: u8,
     /// The time to live, or the hop limit.
     pub(super) ttl: u8,
+    /// DSCP and ECN (RFC 2474, and RFC 3168).
+    pub(super) traffic_class: u8,
     /// The packet from its IP header to its length; link padding is gone.
     pub(super) bytes: &'a [u8],
     /// What follows the IP header and its options or extension headers.
@@ -78,6 +80,7 @@ impl<'a> Packet<'a> {
             destination: header.get_destination().into(),
             protocol: header.get_next_level_protocol().0,
             ttl: header.get_ttl(),
+            traffic_class: header.get_dscp() << 2 | header.get_ecn(),
             bytes,
             payload,
             gso: offload.gso,
@@ -97,6 +100,7 @@ impl<'a> Packet<'a> {
             destination: header.get_destination().into(),
             protocol,
             ttl: header.get_hop_limit(),
+            traffic_class: header.get_traffic_class(),
             bytes,
             payload: bytes.get(start..).ok_or(malformed)?,
             gso: offload.gso,
@@ -106,23 +110,7 @@ impl<'a> Packet<'a> {
 
     /// Whether the source can be a host of the port's link that is not the gateway.
     pub(super) fn source_is_valid(&self, config: &GatewayConfig) -> bool {
-        if config.is_own(self.source) {
-            return false;
-        }
-        match self.source {
-            IpAddr::V4(source) => {
-                let edge = config.subnet.prefix_len() < 31 && (source == config.subnet.network() || source == config.subnet.broadcast());
-                config.subnet.contains(&source) && !edge
-            }
-            // The prefix with nothing behind it is the routers' anycast address, which is no source (RFC 4291, 2.6.1).
-            IpAddr::V6(source) => {
-                source.is_unicast_link_local()
-                    || config.ipv6.is_some_and(|ipv6| {
-                        let anycast = ipv6.subnet.prefix_len() < 127 && source == ipv6.subnet.network();
-                        ipv6.subnet.contains(&source) && !anycast
-                    })
-            }
-        }
+        is_valid_source(self.source, config)
     }
 
     /// Whether the transport checksum is right. One that is partial was never on a wire and is taken as right; a UDP checksum of
@@ -170,6 +158,27 @@ impl<'a> Packet<'a> {
         let mut bytes = [self.quote(IPV6_HEADER), self.payload].concat();
         set_ipv6_payload(&mut bytes, self.protocol);
         Cow::Owned(bytes)
+    }
+}
+
+/// Whether this can be the address of a host of the port's link that is not the gateway.
+pub(super) fn is_valid_source(source: IpAddr, config: &GatewayConfig) -> bool {
+    if config.is_own(source) {
+        return false;
+    }
+    match source {
+        IpAddr::V4(source) => {
+            let edge = config.subnet.prefix_len() < 31 && (source == config.subnet.network() || source == config.subnet.broadcast());
+            config.subnet.contains(&source) && !edge
+        }
+        // The prefix with nothing behind it is the routers' anycast address, which is no source (RFC 4291, 2.6.1).
+        IpAddr::V6(source) => {
+            source.is_unicast_link_local()
+                || config.ipv6.is_some_and(|ipv6| {
+                    let anycast = ipv6.subnet.prefix_len() < 127 && source == ipv6.subnet.network();
+                    ipv6.subnet.contains(&source) && !anycast
+                })
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Core, Direction, Flow, OWN_PORTS, Outside, OutsideError, Readiness, SocketId,
+    Core, DatagramError, Direction, Flow, OWN_PORTS, Outside, OutsideError, Readiness, SocketId,
     build::Link,
     icmp, policy,
     sockets::Owner,
@@ -88,7 +88,7 @@ impl Publications {
                         client.active = now;
                         client.local = datagram.to;
                     }
-                    core.deliver_udp(container, key.client, to, datagram.len, outside);
+                    core.deliver_udp(container, key.client, to, (datagram.len, datagram.traffic_class), outside);
                 }
                 Err(reason) => outside.dropped(reason),
             }
@@ -147,8 +147,9 @@ impl Publications {
     /// Passes on what routers and clients reported.
     fn errors(&self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
         for _ in 0..ERRORS {
-            let Some((about, error)) = outside.udp_error(socket) else { return };
-            let (Some(key), Some(error)) = (self.keys.get(&(socket, about)), icmp::Error::of(error)) else { continue };
+            let Some(DatagramError { to, error, report }) = outside.udp_error(socket) else { return };
+            let Some(key) = self.keys.get(&(socket, to)) else { continue };
+            let Some(error) = icmp::Relayed::of(&core.view, key.inside.ip(), error, report) else { continue };
             let Some(to) = core.neighbours.mac(key.inside.ip()) else { continue };
             let link = Link { from: core.view.config.mac, to };
             icmp::error_about_datagram(core, now, link, (key.inside, key.client), error, outside);
@@ -168,10 +169,10 @@ impl Publications {
         let (socket, real, local) = (client.socket, client.real, client.local);
         let mut result = Ok(());
         for datagram in outgoing.datagrams() {
-            let mut sent = outside.udp_send(socket, real, local, datagram);
+            let mut sent = outside.udp_send(socket, real, outgoing.departure(local), datagram);
             if sent.is_err_and(OutsideError::may_be_older) {
                 self.errors(core, now, socket, outside);
-                sent = outside.udp_send(socket, real, local, datagram);
+                sent = outside.udp_send(socket, real, outgoing.departure(local), datagram);
             }
             if let Err(error) = sent {
                 result = Err(DropReason::GatewayOutside);

@@ -83,6 +83,12 @@ impl Sockets {
         self.timers.insert((at, socket));
     }
 
+    /// Looks at everything that has a timer at once: what it waits for may have become shorter.
+    pub(super) fn wake_all(&mut self) {
+        let waiting: Vec<SocketId> = self.timers.iter().map(|(_, socket)| *socket).collect();
+        waiting.into_iter().for_each(|socket| self.wake_by(socket, Time::ZERO));
+    }
+
     /// Takes the next socket whose time has come by `now`.
     pub(super) fn due(&mut self, now: Time) -> Option<SocketId> {
         let &(at, socket) = self.timers.first().filter(|(at, _)| *at <= now)?;

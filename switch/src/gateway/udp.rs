@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    Core, Direction, Flow, Limits, Outside, OutsideError, Readiness, SocketId,
-    build::{Link, Udp},
+    Core, DatagramError, Departure, Direction, Flow, Limits, Outside, OutsideError, Readiness, SocketId,
+    build::{HOP_LIMIT, Link, Udp},
     dns, icmp,
     packet::{self, Packet},
     policy,
@@ -49,6 +49,13 @@ impl<'a> Outgoing<'a> {
             outside: SocketAddr::new(packet.destination, destination),
             payload: packet::udp_payload(packet).ok_or(malformed)?,
         })
+    }
+
+    /// What it leaves the host with. A router's hop is taken off a time to live that someone chose (traceroute); one that hosts
+    /// choose by themselves becomes this host's.
+    pub(super) fn departure(&self, from: Option<IpAddr>) -> Departure {
+        let ttl = (self.packet.ttl < HOP_LIMIT).then(|| self.packet.ttl.saturating_sub(1).max(1));
+        Departure { from, ttl, traffic_class: self.packet.traffic_class }
     }
 
     /// The datagrams of a superframe, or the only one. An empty datagram is one too.
@@ -124,7 +131,7 @@ impl UdpTable {
     ) -> Result<&mut Mapping, DropReason> {
         if self.0.len() >= core.view.config.limits.udp_mappings {
             icmp::error(core, now, outgoing.packet, icmp::Error::Prohibited, outside);
-            return Err(DropReason::GatewayLimit);
+            return Err(DropReason::GatewayMappingLimit);
         }
         let socket = core.sockets.add(Owner::Udp(outgoing.inside));
         if let Err(error) = outside.udp_open(socket, to.ip()) {
@@ -147,10 +154,11 @@ impl UdpTable {
         datagram: &[u8],
         outside: &mut impl Outside,
     ) -> Result<(), DropReason> {
-        let mut sent = outside.udp_send(socket, to, None, datagram);
+        let with = outgoing.departure(None);
+        let mut sent = outside.udp_send(socket, to, with, datagram);
         if sent.is_err_and(OutsideError::may_be_older) {
             self.errors(core, now, outgoing.inside, outside);
-            sent = outside.udp_send(socket, to, None, datagram);
+            sent = outside.udp_send(socket, to, with, datagram);
         }
         let Err(error) = sent else { return Ok(()) };
         if let Some(error) = icmp::Error::of(error) {
@@ -184,7 +192,7 @@ impl UdpTable {
                         mapping.active = now;
                     }
                     let from = SocketAddr::new(source, datagram.from.port());
-                    core.deliver_udp(container, from, inside, datagram.len, outside);
+                    core.deliver_udp(container, from, inside, (datagram.len, datagram.traffic_class), outside);
                 }
                 Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
                 // Said once for each error that was reported; what has come stands behind it.
@@ -202,10 +210,11 @@ impl UdpTable {
     fn errors(&self, core: &mut Core, now: Time, inside: SocketAddr, outside: &mut impl Outside) {
         let Some(mapping) = self.0.get(&inside) else { return };
         for _ in 0..ERRORS {
-            let Some((about, error)) = outside.udp_error(mapping.socket) else { return };
-            let (Some(peer), Some(error)) = (policy::apparent(&core.view, about.ip()), icmp::Error::of(error)) else { continue };
+            let Some(DatagramError { to, error, report }) = outside.udp_error(mapping.socket) else { return };
+            let Some(peer) = policy::apparent(&core.view, to.ip()) else { continue };
+            let Some(what) = icmp::Relayed::of(&core.view, inside.ip(), error, report) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
-            icmp::error_about_datagram(core, now, link, (inside, SocketAddr::new(peer, about.port())), error, outside);
+            icmp::error_about_datagram(core, now, link, (inside, SocketAddr::new(peer, to.port())), what, outside);
         }
     }
 
@@ -252,8 +261,15 @@ pub(super) const fn unspecified(of: IpAddr) -> IpAddr {
 }
 
 impl Core {
-    /// Sends the datagram of `len` bytes that was read into the builder to the container.
-    pub(super) fn deliver_udp(&mut self, to: Mac, source: SocketAddr, inside: SocketAddr, len: usize, outside: &mut impl Outside) {
+    /// Sends the datagram that was read into the builder to the container: so many bytes, with this traffic class.
+    pub(super) fn deliver_udp(
+        &mut self,
+        to: Mac,
+        source: SocketAddr,
+        inside: SocketAddr,
+        (len, traffic_class): (usize, u8),
+        outside: &mut impl Outside,
+    ) {
         let link = Link { from: self.view.config.mac, to };
         let datagram = Udp {
             source: source.ip(),
@@ -261,6 +277,7 @@ impl Core {
             destination: inside.ip(),
             destination_port: inside.port(),
             id: self.random.next_u32(),
+            traffic_class,
         };
         self.builder.send_udp(outside, link, datagram, len, self.view.config.mtu);
     }

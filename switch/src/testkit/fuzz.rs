@@ -94,6 +94,11 @@ pub fn dhcp6(bytes: &[u8]) {
     crate::gateway::testkit::script::dhcp6(bytes);
 }
 
+/// Fragments of packets for a gateway.
+pub fn fragments(bytes: &[u8]) {
+    crate::gateway::testkit::script::fragments(bytes);
+}
+
 /// What a client says over TCP to a gateway's DNS.
 pub fn dns_stream(bytes: &[u8]) {
     crate::gateway::testkit::script::dns_stream(bytes);

@@ -18,6 +18,8 @@ for_both!(
     a_refused_connection_is_refused_at_once,
     what_cannot_go_out_is_answered_at_once,
     udp_goes_out_and_comes_back,
+    a_ping_goes_out_where_the_host_has_sockets_for_it_and_is_answered_where_not,
+    what_routers_say_reaches_the_container,
     the_host_s_loopback_is_reachable_only_when_asked_for,
     an_internal_network_has_no_way_out,
     an_isolated_network_has_only_the_way_out,
@@ -160,7 +162,7 @@ fn udp_goes_out_and_comes_back(nl: &Netloom) {
     let socket = nl.host.udp(Place::Server, (FAR_IP6, 9000));
     let echo = std::thread::spawn(move || {
         let mut bytes = vec![0; 65_536];
-        for _ in 0..3 {
+        for _ in 0..5 {
             let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
             assert_eq!(from.ip(), HOST_IP6);
             socket.send_to(&bytes[..n], from).expect("it goes back");
@@ -168,11 +170,46 @@ fn udp_goes_out_and_comes_back(nl: &Netloom) {
     });
     let script = format!(
         "import socket\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
-         for size in (0, 5, 1400):\n  s.sendto(bytes(size), ('{FAR_IP6}', 9000))\n  d, a = s.recvfrom(65536)\n  print(len(d), a[0])\n"
+         for size in (0, 5, 1400, 9000, 65507):\n  s.sendto(bytes(size), ('{FAR_IP6}', 9000))\n  d, a = s.recvfrom(65536)\n  print(len(d), a[0])\n"
     );
     let out = python(nl, "--net six", &script).exits(0).text();
-    assert_eq!(out, format!("0 {FAR_IP6}\n5 {FAR_IP6}\n1400 {FAR_IP6}"));
+    assert_eq!(out, format!("0 {FAR_IP6}\n5 {FAR_IP6}\n1400 {FAR_IP6}\n9000 {FAR_IP6}\n65507 {FAR_IP6}"));
     echo.join().expect("the echo ends");
+}
+
+fn a_ping_goes_out_where_the_host_has_sockets_for_it_and_is_answered_where_not(nl: &Netloom) {
+    six(nl);
+    nl.ok("run -d --name a --net six sleep 1000");
+    // A new network namespace lets nobody have ping sockets; root has raw ones.
+    let out = nl.run(&format!("exec a ping -n -c 1 -W 5 {FAR_IP6}"));
+    match nl.who() {
+        netloom_tests::Who::Root => assert!(out.exits(0).text().contains("1 received")),
+        netloom_tests::Who::User => assert!(out.exits(1).text().contains("Administratively prohibited")),
+    }
+    nl.host.ok("sysctl -q -w 'net.ipv4.ping_group_range=0 2147483647'");
+    let out = nl.ok(&format!("exec a ping -n -c 3 -i 0.1 -W 5 -s 4000 {FAR_IP6}"));
+    // One of the server's 64 is the gateway's.
+    assert!(out.contains("3 received") && out.contains("4008 bytes") && out.contains("ttl=63"), "{out}");
+}
+
+fn what_routers_say_reaches_the_container(nl: &Netloom) {
+    six(nl);
+    if nl.who() == netloom_tests::Who::User {
+        nl.host.ok("sysctl -q -w 'net.ipv4.ping_group_range=0 2147483647'");
+    }
+    nl.host.ok("ip netns exec server sysctl -q -w net.ipv6.conf.all.forwarding=1");
+    nl.host.ok("ip -n server -6 route add prohibit 2001:db8:5::1/128");
+    nl.host.ok("ip -n server -6 route add 2001:db8:5::2/128 via fd99::200");
+    nl.ok("run -d --name a --net six sleep 1000");
+    let out = nl.run("exec a ping -n -c 1 -W 5 2001:db8:5::1").exits(1).text();
+    assert!(out.contains(&format!("From {SERVER_IP6}")) && out.contains("Administratively prohibited"), "{out}");
+    for (ttl, router) in [(1, "fd00:20::1"), (2, "fd99::1")] {
+        let out = nl.run(&format!("exec a ping -n -c 1 -W 5 -t {ttl} 2001:db8:5::2")).exits(1).text();
+        assert!(out.contains(&format!("From {router}")) && out.contains("Hop limit"), "{out}");
+    }
+    // By UDP.
+    let out = nl.run("exec a busybox traceroute -6 -n -q 1 -w 5 -m 2 2001:db8:5::2").text();
+    assert!(out.contains(" 1  fd00:20::1 ") && out.contains(" 2  fd99::1 "), "{out}");
 }
 
 fn the_host_s_loopback_is_reachable_only_when_asked_for(nl: &Netloom) {

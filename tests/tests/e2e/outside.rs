@@ -18,6 +18,9 @@ for_both!(
     a_ping_goes_out_and_its_answer_comes_back,
     a_ping_without_a_socket_for_it_is_answered,
     what_routers_say_about_a_ping_reaches_the_container,
+    traceroute_by_udp_shows_the_routers,
+    dscp_and_ecn_are_kept_both_ways,
+    limits_refuse_what_is_new_and_say_why,
     the_host_s_own_address_is_reachable,
     the_host_s_loopback_is_not_reachable,
     the_host_s_loopback_is_reachable_when_asked_for,
@@ -67,18 +70,22 @@ fn udp_goes_out_and_comes_back(nl: &Netloom) {
 
 fn a_large_udp_datagram_goes_out_and_comes_back(nl: &Netloom) {
     let socket = nl.host.udp(Place::Server, (FAR_IP, 9000));
+    let lengths = [1280, 1473, 9000, 65_507];
     let echo = std::thread::spawn(move || {
-        let mut bytes = [0; 2048];
-        let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
-        socket.send_to(&bytes[..n], from).expect("it goes back");
-        n
+        let mut bytes = vec![0; 65_536];
+        lengths.map(|_| {
+            let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
+            socket.send_to(&bytes[..n], from).expect("it goes back");
+            n
+        })
     });
     let script = format!(
         "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
-         s.sendto(bytes(range(256)) * 5, ('{FAR_IP}', 9000))\nd, a = s.recvfrom(2048)\nprint(d == bytes(range(256)) * 5)\n"
+         for n in {lengths:?}:\n  m = (bytes(range(256)) * 256)[:n]\n  s.sendto(m, ('{FAR_IP}', 9000))\n  d, a = s.recvfrom(65536)\n  \
+         print(d == m)\n"
     );
-    assert_eq!(python(nl, "", &script).exits(0).text(), "True");
-    assert_eq!(echo.join().expect("the echo ends"), 1280);
+    assert_eq!(python(nl, "", &script).exits(0).text(), "True\nTrue\nTrue\nTrue");
+    assert_eq!(echo.join().expect("the echo ends"), lengths);
 }
 
 fn a_refused_connection_is_refused_at_once(nl: &Netloom) {
@@ -160,6 +167,58 @@ fn what_routers_say_about_a_ping_reaches_the_container(nl: &Netloom) {
         let out = nl.run(&format!("exec a ping -n -c 1 -W 5 -t {ttl} 192.0.2.2")).exits(1).text();
         assert!(out.contains(&format!("From {router}")) && out.contains("Time to live exceeded"), "{out}");
     }
+}
+
+fn traceroute_by_udp_shows_the_routers(nl: &Netloom) {
+    nl.host.ok("ip netns exec server sysctl -q -w net.ipv4.ip_forward=1");
+    nl.host.ok("ip -n server route add 192.0.2.2/32 via 10.99.0.200");
+    nl.ok("run -d --name a sleep 1000");
+    let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
+    let out = nl.run("exec a busybox traceroute -n -q 1 -w 5 -m 2 192.0.2.2").text();
+    assert!(out.contains(&format!(" 1  {gateway} ")) && out.contains(&format!(" 2  {SERVER_IP} ")), "{out}");
+    let out = nl.run(&format!("exec a busybox traceroute -n -q 1 -w 5 -m 5 {FAR_IP}")).text();
+    assert!(out.contains(&format!(" 2  {FAR_IP} ")), "{out}");
+}
+
+fn dscp_and_ecn_are_kept_both_ways(nl: &Netloom) {
+    // IP_RECVTOS is 13.
+    let server = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.setsockopt(0, 13, 1)\ns.bind(('{FAR_IP}', 9000))\n\
+         print('ready', flush=True)\nd, c, _, a = s.recvmsg(100, 100)\ns.setsockopt(0, socket.IP_TOS, 3)\ns.sendto(c[0][2][:1], a)\n"
+    );
+    let server = nl.host.start(Place::Server, &format!("python3 -u {}", nl.host.write("server.py", server).display()));
+    let script = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.setsockopt(0, 13, 1)\ns.setsockopt(0, socket.IP_TOS, 0xb9)\n\
+         s.settimeout(1)\n\
+         for i in range(10):\n  s.sendto(b'x', ('{FAR_IP}', 9000))\n  try:\n    d, c, _, a = s.recvmsg(100, 100)\n    \
+         print(d[0], c[0][2][0])\n    break\n  except TimeoutError: pass\n  except ConnectionRefusedError: pass\n"
+    );
+    assert_eq!(python(nl, "", &script).exits(0).text(), "185 3");
+    drop(server);
+}
+
+fn limits_refuse_what_is_new_and_say_why(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    nl.ok("network create -o tcp-flows=1 -o udp-mappings=1 tight");
+    nl.ok("run -d --name a --net tight sleep 1000");
+    let script = format!(
+        "import socket\nold = socket.create_connection(('{FAR_IP}', 9000), 20)\n\
+         try:\n  socket.create_connection(('{FAR_IP}', 9000), 20)\nexcept OSError as e:\n  print(type(e).__name__)\n\
+         old.sendall(b'still here')\n\
+         for port in (1, 2):\n  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('{FAR_IP}', 9001)); s.send(b'x')\n"
+    );
+    assert_eq!(nl.run_with_input("exec -i a python3 -", script).exits(0).text(), "ConnectionRefusedError");
+    let mut heard = String::new();
+    listener.accept().expect("the first").0.read_to_string(&mut heard).expect("it ends");
+    assert_eq!(heard, "still here");
+    let drops = nl.json("drops tight --format json");
+    for reason in ["gateway_flow_limit", "gateway_mapping_limit"] {
+        assert!(drops.as_array().is_some_and(|rows| rows.iter().any(|row| row["reason"] == reason)), "{reason}: {drops:#}");
+    }
+    nl.ok("network set tight tcp-flows=100");
+    let client = nl.start(&format!("exec a busybox nc {FAR_IP} 9000"));
+    drop(listener.accept().expect("a limit that is raised holds at once"));
+    client.finish().exits(0);
 }
 
 fn the_host_s_own_address_is_reachable(nl: &Netloom) {

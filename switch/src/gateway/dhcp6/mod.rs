@@ -186,7 +186,7 @@ impl Dhcp6 {
         if let Some(room) = core.builder.udp_payload().get_mut(..bytes.len()) {
             room.copy_from_slice(&bytes);
             let (from, to) = (SocketAddr::new(own, SERVER_PORT), SocketAddr::new(IpAddr::V6(to), CLIENT_PORT));
-            core.deliver_udp(answer.exchange.client, from, to, bytes.len(), outside);
+            core.deliver_udp(answer.exchange.client, from, to, (bytes.len(), 0), outside);
         }
     }
 }

@@ -12,7 +12,7 @@ use hickory_proto::{
 };
 
 use super::{
-    super::{Core, Direction, Flow, Outside, OutsideError, Readiness, SocketId, sockets::Owner},
+    super::{Core, Departure, Direction, Flow, Outside, OutsideError, Readiness, SocketId, sockets::Owner},
     Asker, Dns, PORT, Way, answer, deliver,
     upstream::Upstream,
 };
@@ -117,7 +117,7 @@ impl Dns {
             if outside.udp_open(socket, resolver.ip()).is_err() {
                 continue;
             }
-            if outside.udp_send(socket, resolver, None, &query.message).is_ok() {
+            if outside.udp_send(socket, resolver, Departure::default(), &query.message).is_ok() {
                 query.until = now + core.view.config.limits.dns_timeout;
                 core.sockets.wake_by(socket, query.until);
                 return;

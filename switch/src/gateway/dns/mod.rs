@@ -84,7 +84,7 @@ impl Dns {
                 if self.queries.len() >= core.view.config.limits.dns_queries {
                     let failure = answer::failure(message, ResponseCode::ServFail);
                     self.reply_to(core, now, &asker, &failure, outside);
-                    return Err(DropReason::GatewayLimit);
+                    return Err(DropReason::GatewayDnsLimit);
                 }
                 self.forward(core, now, Query::new(asker, question, message, core.view.resolvers.clone()), outside);
                 Ok(())
@@ -158,5 +158,5 @@ impl Dns {
 
 /// Sends the message that stands in the builder to a client over UDP.
 fn deliver(core: &mut Core, (container, server): (Mac, SocketAddr), inside: SocketAddr, len: usize, outside: &mut impl Outside) {
-    core.deliver_udp(container, server, inside, len, outside);
+    core.deliver_udp(container, server, inside, (len, 0), outside);
 }

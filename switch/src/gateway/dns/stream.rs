@@ -17,7 +17,8 @@ use std::{
 use crate::{
     DropReason, Frame, Time,
     gateway::{
-        Core, Datagram, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, Readiness, SocketId, sockets::Owner, tcp::FlowKey,
+        Core, Datagram, Departure, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, Readiness, SocketId, sockets::Owner,
+        tcp::FlowKey,
     },
 };
 
@@ -260,7 +261,7 @@ impl<O: Outside> Outside for Served<'_, O> {
         Err(OutsideError::Failed)
     }
 
-    fn udp_send(&mut self, _socket: SocketId, _to: SocketAddr, _from: Option<IpAddr>, _bytes: &[u8]) -> Result<(), OutsideError> {
+    fn udp_send(&mut self, _socket: SocketId, _to: SocketAddr, _with: Departure, _bytes: &[u8]) -> Result<(), OutsideError> {
         Err(OutsideError::Failed)
     }
 

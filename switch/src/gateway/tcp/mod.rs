@@ -144,7 +144,7 @@ impl TcpTable {
                 flow.timer(now, &config.limits, &mut core.wire(to, outside));
                 self.settle(core, now, key, outside);
             }
-            Some(State::Connecting(_)) => self.give_up_connecting(core, key, outside),
+            Some(State::Connecting(_)) => self.give_up_connecting(core, now, key, outside),
             None => (),
         }
     }

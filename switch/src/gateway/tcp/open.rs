@@ -53,9 +53,9 @@ impl TcpTable {
             icmp::error(core, now, packet, icmp::Error::TimeExceeded, outside);
             return Ok(());
         }
-        if self.is_full(core) {
+        if let Some(reason) = self.limit_reached(core) {
             segment::refuse(core, packet.mac, segment, outside);
-            return Err(DropReason::GatewayLimit);
+            return Err(reason);
         }
         let socket = core.sockets.add(Owner::Tcp(segment.key));
         match outside.tcp_connect(socket, SocketAddr::new(to, segment.key.outside.port())) {
@@ -107,7 +107,13 @@ impl TcpTable {
     }
 
     /// The host socket has not connected in all this time: silence, as from the network.
-    pub(super) fn give_up_connecting(&mut self, core: &mut Core, key: FlowKey, outside: &mut impl Outside) {
+    pub(super) fn give_up_connecting(&mut self, core: &mut Core, now: Time, key: FlowKey, outside: &mut impl Outside) {
+        if let Some(State::Connecting(Connecting { socket, since, .. })) = self.flows.get(&key) {
+            let until = *since + core.view.config.limits.tcp_transitory;
+            if now < until {
+                return core.sockets.wake_by(*socket, until);
+            }
+        }
         if let Some(State::Connecting(connecting)) = self.flows.remove(&key) {
             self.half_open -= 1;
             core.sockets.remove(connecting.socket);
@@ -145,8 +151,8 @@ impl TcpTable {
     }
 
     fn accept(&self, core: &mut Core, socket: SocketId, peer: SocketAddr, to: SocketAddr) -> Result<Setup, DropReason> {
-        if self.is_full(core) {
-            return Err(DropReason::GatewayLimit);
+        if let Some(reason) = self.limit_reached(core) {
+            return Err(reason);
         }
         let gateway = core.view.config.own_towards(to.ip()).ok_or(DropReason::GatewayUnsupported)?;
         let container = core.neighbours.mac(to.ip()).ok_or(DropReason::GatewayUnsupported)?;
@@ -169,9 +175,11 @@ impl TcpTable {
         Setup { key, socket, container, mtu: core.view.config.mtu, seed: core.random.next(), direction }
     }
 
-    fn is_full(&self, core: &Core) -> bool {
+    /// Why there may be no flow more, if so.
+    fn limit_reached(&self, core: &Core) -> Option<DropReason> {
         let limits = &core.view.config.limits;
-        self.flows.len() >= limits.tcp_flows || self.half_open >= limits.tcp_half_open
+        let flows = (self.flows.len() >= limits.tcp_flows).then_some(DropReason::GatewayFlowLimit);
+        flows.or_else(|| (self.half_open >= limits.tcp_half_open).then_some(DropReason::GatewayHalfOpenLimit))
     }
 }
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    Datagram, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, LeaseAsk6, LeaseQuestion, Limits, Outside, OutsideError,
-    Readiness, SocketId, View,
+    Datagram, DatagramError, Departure, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, LeaseAsk6, LeaseQuestion, Limits,
+    Outside, OutsideError, Readiness, SocketId, View,
 };
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
@@ -89,8 +89,12 @@ pub struct FakeTcp {
 #[derive(Debug, Default)]
 pub struct FakeUdp {
     pub sent: Vec<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
+    /// What the newest of them left with.
+    pub departure: Departure,
     pub inbox: VecDeque<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
-    pub errors: VecDeque<(SocketAddr, OutsideError)>,
+    /// The traffic class of everything that comes in.
+    pub traffic_class: u8,
+    pub errors: VecDeque<DatagramError>,
     /// What the next sends fail with.
     pub send_errors: VecDeque<OutsideError>,
     pub closed: bool,
@@ -252,12 +256,13 @@ impl Outside for World {
         Ok(())
     }
 
-    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, from: Option<IpAddr>, bytes: &[u8]) -> Result<(), OutsideError> {
+    fn udp_send(&mut self, socket: SocketId, to: SocketAddr, with: Departure, bytes: &[u8]) -> Result<(), OutsideError> {
         let udp = self.open_udp(socket)?;
         if let Some(error) = udp.send_errors.pop_front() {
             return Err(error);
         }
-        udp.sent.push((to, from, bytes.to_vec()));
+        udp.departure = with;
+        udp.sent.push((to, with.from, bytes.to_vec()));
         Ok(())
     }
 
@@ -266,10 +271,10 @@ impl Outside for World {
         udp.waits = udp.inbox.is_empty();
         let (from, to, bytes) = udp.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
         let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;
-        Ok(Datagram { len, from, to })
+        Ok(Datagram { len, from, to, traffic_class: udp.traffic_class })
     }
 
-    fn udp_error(&mut self, socket: SocketId) -> Option<(SocketAddr, OutsideError)> {
+    fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {
         self.open_udp(socket).ok()?.errors.pop_front()
     }
 
@@ -349,6 +354,24 @@ pub fn ipv6(to: Ipv6Addr, protocol: u8, payload: &[u8]) -> Vec<u8> {
 pub fn ipv6_from(from: Ipv6Addr, to: Ipv6Addr, hop_limit: u8, protocol: u8, payload: &[u8]) -> Vec<u8> {
     let [l0, l1] = u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes();
     ethernet(0x86dd, &[&[0x60, 0, 0, 0, l0, l1, protocol, hop_limit][..], &from.octets(), &to.octets(), payload].concat())
+}
+
+/// A fragment of the packet `id` from the container to `to`: what stands at `start` of its payload.
+pub fn fragment(to: IpAddr, protocol: u8, id: u16, start: usize, more: bool, payload: &[u8]) -> Vec<u8> {
+    let place = start as u16;
+    if to.is_ipv6() {
+        let [o0, o1] = (place & !7 | u16::from(more)).to_be_bytes();
+        let [i0, i1] = id.to_be_bytes();
+        return ip(to, 44, &[&[protocol, 0, o0, o1, 0, 0, i0, i1][..], payload].concat());
+    }
+    let mut frame = ip(to, protocol, payload);
+    if let Some(header) = frame.get_mut(14..34).and_then(|header| header.first_chunk_mut::<20>()) {
+        [header[4], header[5]] = id.to_be_bytes();
+        [header[6], header[7]] = (place >> 3 | u16::from(more) << 13).to_be_bytes();
+        [header[10], header[11]] = [0, 0];
+        [header[10], header[11]] = checksum::finished(checksum::sum(header, 0)).to_be_bytes();
+    }
+    frame
 }
 
 /// A frame of either family.

@@ -10,10 +10,10 @@ use hickory_proto::op::{Message, MessageType};
 
 use super::{
     super::{
-        Associated, EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, LeaseAnswer6, LeaseReply, LeaseStatus6, Limits, Outside,
-        OutsideError, Report, build::transport_at, icmp, packet::Packet, sockets::Owner, tcp::FlowKey,
+        Associated, DatagramError, EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, LeaseAnswer6, LeaseReply, LeaseStatus6, Limits,
+        Outside, OutsideError, Report, build::transport_at, icmp, packet::Packet, sockets::Owner, tcp::FlowKey,
     },
-    CONTAINER, CONTAINER_MAC, CONTAINER6, GATEWAY, GATEWAY_MAC, GATEWAY6, World, config, ethernet, ip, ipv6_from, udp, view,
+    CONTAINER, CONTAINER_MAC, CONTAINER6, GATEWAY, GATEWAY_MAC, GATEWAY6, World, config, ethernet, fragment, ip, ipv6_from, udp, view,
 };
 use crate::{
     Checksum, Frame, Gso, GsoKind, Headers, Mac, Offload, Time, checksum,
@@ -246,6 +246,44 @@ pub fn dhcp6(bytes: &[u8]) {
     }
 }
 
+/// Gives fragments to a gateway, well-formed ones and any bytes, while time passes.
+///
+/// # Panics
+/// If more is held back than may be, or for longer.
+pub fn fragments(bytes: &[u8]) {
+    let limits = Limits { fragments: 4, ..Limits::default() };
+    let mut gateway = Gateway::new(view(GatewayConfig { limits, ..config() }), 3);
+    let (mut world, mut now) = (World::default(), Time::ZERO);
+    let mut rest = Reader(bytes);
+    while !rest.0.is_empty() {
+        let frame = match rest.byte() {
+            kind @ 0..4 => {
+                let count = usize::from(rest.byte());
+                ethernet([0x0800, 0x86dd][usize::from(kind % 2)], &rest.bytes(count))
+            }
+            kind @ 4..16 => {
+                now = now + Duration::from_secs(u64::from(kind));
+                while gateway.next_timer().is_some_and(|at| at <= now) {
+                    gateway.timer(now, &mut world);
+                }
+                continue;
+            }
+            kind => {
+                let (to, protocol, id) = (rest.address(), [17, 1, 58, 6, 44][usize::from(kind % 5)], u16::from(rest.byte() % 6));
+                let (start, more, count) = (usize::from(rest.word()) & !7, kind & 1 == 0, usize::from(rest.byte()));
+                fragment(to, protocol, id, start, more, &rest.bytes(count * if kind >= 128 { 64 } else { 1 }))
+            }
+        };
+        // A reason is a value like any other here.
+        let _ = gateway.frame(now, &Frame { bytes: &frame, offload: Offload::default() }, &mut world);
+        let (packets, held) = gateway.fragments.held();
+        assert!(packets <= 4 && held <= 1 << 20, "{packets} packets, {held} bytes");
+    }
+    now = now + Duration::from_secs(60);
+    gateway.timer(now, &mut world);
+    assert_eq!(gateway.fragments.held(), (0, 0));
+}
+
 /// Gives a client's bytes over TCP to the DNS of a gateway, in pieces of a size that the first one says.
 ///
 /// # Panics
@@ -412,7 +450,10 @@ impl Stage {
             // What was asked, thrown back: a DNS answer that is nearly right.
             let echo = udp.sent.last().map(|(to, _, bytes)| (*to, bytes.clone()));
             match (port % 4, echo) {
-                (0, _) => udp.errors.push_back(((from, 53).into(), failure)),
+                (0, _) => {
+                    let report = (len >= 0x8000).then_some(Report { from, kind: port % 16, code: len as u8 % 8, mtu: len as u16 });
+                    udp.errors.push_back(DatagramError { to: (from, 53).into(), error: failure, report });
+                }
                 (1, Some((to, mut bytes))) => {
                     if let Some(flags) = bytes.get_mut(2) {
                         *flags |= 0x80;

@@ -240,7 +240,7 @@ fn an_internal_network_forwards_nothing_and_none_to_ask_is_servfail() {
 fn queries_in_flight_are_bounded() {
     let mut lab = Lab::new(GatewayConfig { limits: Limits { dns_queries: 1, ..Limits::default() }, ..config() });
     lab.ask(&query(1, "a.example.", RecordType::A).to_vec().unwrap()).unwrap();
-    assert_eq!(lab.ask(&query(2, "b.example.", RecordType::A).to_vec().unwrap()), Err(DropReason::GatewayLimit));
+    assert_eq!(lab.ask(&query(2, "b.example.", RecordType::A).to_vec().unwrap()), Err(DropReason::GatewayDnsLimit));
     assert_eq!(lab.answer().unwrap().metadata.response_code, ResponseCode::ServFail);
 }
 

@@ -187,7 +187,7 @@ fn clients_and_queries_over_tcp_are_bounded() {
     say(&mut lab, handle, &questions);
     let answers = heard(&mut lab, handle);
     assert_eq!((answers.len(), answers[0].metadata.id, answers[0].metadata.response_code), (1, 3, ResponseCode::ServFail));
-    assert_eq!(lab.world.drops, [DropReason::GatewayLimit]);
+    assert_eq!(lab.world.drops, [DropReason::GatewayDnsLimit]);
     lab.gateway.close_all(lab.now, &mut lab.world);
     lab.settle();
     assert!(lab.gateway.next_timer().is_none() && lab.gateway.flows(lab.now).is_empty() && lab.state(handle) == State::Closed);

@@ -54,7 +54,7 @@ impl Lab {
     /// The next packet that the container gets, from its IP header on.
     fn received(&mut self) -> Option<Vec<u8>> {
         let (bytes, offload) = self.world.emitted.pop_front()?;
-        assert!(offload == crate::Offload::default() && is_summed(&bytes[14..34]) && bytes[30..34] == CONTAINER.octets());
+        assert!(offload == Offload::default() && is_summed(&bytes[14..34]) && bytes[30..34] == CONTAINER.octets());
         Some(bytes[14..].to_vec())
     }
 }

@@ -253,12 +253,12 @@ fn a_source_that_is_not_the_containers_to_use_is_spoofed() {
 }
 
 #[test]
-fn a_datagram_without_a_checksum_and_a_fragment_are_dropped() {
+fn a_datagram_without_a_checksum_is_dropped_and_a_fragment_waits_for_the_others() {
     let mut frame = udp_frame("2001:db8::80");
     frame[60..62].fill(0);
     assert_eq!(answer(&mut gateway(), &frame).0, Err(DropReason::GatewayChecksum));
     let fragment = ipv6(PEER_IP, 44, &[17, 0, 0, 1, 0, 0, 0, 7, 0, 9, 0, 9, 0, 8, 0, 0]);
-    assert_eq!(answer(&mut gateway(), &fragment), (Err(DropReason::GatewayFragment), None));
+    assert_eq!(answer(&mut gateway(), &fragment), (Ok(()), None));
     let mut long = udp_frame("2001:db8::80");
     long[18] = 1;
     assert_eq!(answer(&mut gateway(), &long).0, Err(DropReason::GatewayMalformed), "longer than its frame");
@@ -288,7 +288,7 @@ fn one_mapping_serves_every_peer_of_its_family() {
     }
     lab.send(7000, SocketAddr::from(([192, 0, 2, 1], 80)), b"four").unwrap();
     assert_eq!(lab.world.udp.len(), 2, "the same port of the other family is another endpoint");
-    lab.world.udp.get_mut(&socket).unwrap().errors.push_back((PEER, OutsideError::Refused));
+    lab.world.udp.get_mut(&socket).unwrap().errors.push_back(DatagramError { to: PEER, error: OutsideError::Refused, report: None });
     lab.notice();
     assert_eq!(lab.icmp(), Some((1, 4, (7000, 80))), "port unreachable, about the datagram that it was");
 }

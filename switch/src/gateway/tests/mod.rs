@@ -6,6 +6,7 @@ mod dhcp6;
 mod dns;
 mod dns_tcp;
 mod echo;
+mod fragments;
 mod ipv6;
 mod policy;
 mod publish;

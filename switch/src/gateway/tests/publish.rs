@@ -107,5 +107,5 @@ fn a_connection_for_nobody_and_one_too_many_are_reset_and_counted() {
     let mut lab = Lab::new(GatewayConfig { limits: Limits { tcp_flows: 0, ..Limits::default() }, ..config() }, true);
     let socket = accept(&mut lab, CLIENT, 80);
     assert!(lab.world.tcp[&socket].reset);
-    assert_eq!(lab.world.drops, [DropReason::GatewayLimit]);
+    assert_eq!(lab.world.drops, [DropReason::GatewayFlowLimit]);
 }

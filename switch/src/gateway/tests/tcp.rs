@@ -11,6 +11,7 @@ use super::{
     super::{testkit::*, *},
     container::Lab,
 };
+use crate::{Checksum, Offload};
 
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 80), 80);
 
@@ -278,17 +279,60 @@ fn a_connect_that_never_ends_is_given_up() {
 
 #[test]
 fn at_the_limit_new_flows_are_refused_and_old_ones_live() {
-    for limits in [Limits { tcp_flows: 2, ..Limits::default() }, Limits { tcp_half_open: 1, ..Limits::default() }] {
+    let flows = (Limits { tcp_flows: 2, ..Limits::default() }, DropReason::GatewayFlowLimit);
+    let half_open = (Limits { tcp_half_open: 1, ..Limits::default() }, DropReason::GatewayHalfOpenLimit);
+    for (limits, reason) in [flows, half_open] {
         let (mut lab, first) = connected(GatewayConfig { limits, ..config() }, true);
         lab.connect(SERVER, 40_001);
         let third = lab.connect(SERVER, 40_002);
         lab.settle();
         assert_eq!((lab.state(third), lab.world.tcp.len()), (State::Closed, 2));
-        assert_eq!(lab.drops, [DropReason::GatewayLimit]);
+        assert_eq!(lab.drops, [reason]);
         lab.socket(first).send_slice(b"still here").unwrap();
         lab.settle();
         assert!(lab.world.tcp.values().any(|tcp| tcp.outbox == b"still here"));
     }
+}
+
+#[test]
+fn a_flood_of_syns_holds_no_more_than_the_limit_and_is_forgotten() {
+    let limits = Limits { tcp_half_open: 16, ..Limits::default() };
+    let (mut lab, first) = connected(GatewayConfig { limits, ..config() }, true);
+    let verified = Offload { checksum: Checksum::Verified, gso: None };
+    for number in 0..50_000u32 {
+        let to = SocketAddrV4::new(Ipv4Addr::from(0xc000_0200 | number & 0xff), 80);
+        let segment =
+            [&(1024 + number as u16 % 60_000).to_be_bytes()[..], &to.port().to_be_bytes(), &[0; 8], &[0x50, 2, 255, 255, 0, 0, 0, 0]];
+        let frame = ipv4(*to.ip(), 6, &segment.concat());
+        let fate = lab.gateway.frame(lab.now, &Frame { bytes: &frame, offload: verified }, &mut lab.world);
+        assert_eq!(fate, if number < 16 { Ok(()) } else { Err(DropReason::GatewayHalfOpenLimit) });
+        lab.world.emitted.clear();
+    }
+    assert_eq!((lab.world.tcp.len(), lab.gateway.flows(lab.now).len()), (17, 17));
+    lab.socket(first).send_slice(b"still here").unwrap();
+    lab.settle();
+    assert!(lab.world.tcp.values().any(|tcp| tcp.outbox == b"still here"));
+    lab.pass(Duration::from_secs(240));
+    assert_eq!(lab.gateway.flows(lab.now).len(), 1, "who never connected is forgotten");
+    let next = lab.connect(SERVER, 40_100);
+    lab.settle();
+    assert_ne!(lab.state(next), State::Closed, "there is room again");
+}
+
+#[test]
+fn a_timeout_that_is_made_shorter_holds_for_flows_that_wait() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.connect(SERVER, 40_001);
+    lab.settle();
+    lab.pass(Duration::from_secs(60));
+    let shorter = Limits { tcp_established: Duration::from_secs(90), tcp_transitory: Duration::from_secs(30), ..Limits::default() };
+    lab.gateway.set_view(view(GatewayConfig { limits: shorter, ..config() }));
+    lab.pass(Duration::from_secs(1));
+    assert_eq!(lab.gateway.flows(lab.now).len(), 1, "a connect had its time");
+    lab.pass(Duration::from_secs(30));
+    assert_eq!(lab.state(handle), State::Closed);
+    // The other tries again and again.
+    assert!(lab.gateway.flows(lab.now).iter().all(|flow| flow.state == "connecting"));
 }
 
 #[test]

@@ -138,10 +138,22 @@ fn a_mapping_ends_after_300_seconds_or_5_if_it_only_asked_for_names() {
 }
 
 #[test]
+fn a_mapping_ends_when_its_network_says_so() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    let limits = Limits { udp_idle: Duration::from_secs(10), ..Limits::default() };
+    lab.gateway.set_view(view(GatewayConfig { limits, ..config() }));
+    lab.pass(Duration::from_secs(9));
+    let socket = lab.mapped();
+    lab.pass(Duration::from_secs(1));
+    assert!(lab.world.udp[&socket].closed && lab.gateway.flows(lab.now).is_empty());
+}
+
+#[test]
 fn at_the_limit_of_mappings_a_new_one_is_refused_clearly() {
     let mut lab = Lab::new(GatewayConfig { limits: Limits { udp_mappings: 1, ..Limits::default() }, ..config() });
     lab.send(7000, PEER, b"x").unwrap();
-    assert_eq!(lab.send(7001, PEER, b"x"), Err(DropReason::GatewayLimit));
+    assert_eq!(lab.send(7001, PEER, b"x"), Err(DropReason::GatewayMappingLimit));
     assert_eq!(lab.icmp(), Some((3, 13, (7001, 5000))));
     assert_eq!(lab.send(7000, OTHER, b"x"), Ok(()));
 }
@@ -151,16 +163,70 @@ fn a_refused_datagram_is_icmp_for_the_one_it_was() {
     let mut lab = Lab::new(config());
     lab.send(7000, PEER, b"x").unwrap();
     let socket = lab.mapped();
-    lab.world.udp.get_mut(&socket).unwrap().errors.push_back((PEER.into(), OutsideError::Refused));
+    lab.world.udp.get_mut(&socket).unwrap().errors.push_back(failed(OutsideError::Refused));
     lab.notice();
     assert_eq!(lab.icmp(), Some((3, 3, (7000, 5000))));
     // The error of an older datagram stands in the way of a new one, once.
     let udp = lab.world.udp.get_mut(&socket).unwrap();
-    udp.errors.push_back((PEER.into(), OutsideError::HostUnreachable));
+    udp.errors.push_back(failed(OutsideError::HostUnreachable));
     udp.send_errors.push_back(OutsideError::HostUnreachable);
     lab.send(7000, OTHER, b"new").unwrap();
     assert_eq!(lab.icmp(), Some((3, 1, (7000, 5000))));
     assert_eq!(lab.world.udp[&socket].sent.last(), Some(&(OTHER.into(), None, b"new".to_vec())));
+}
+
+/// What the host itself found out about a datagram to the peer.
+fn failed(error: OutsideError) -> DatagramError {
+    DatagramError { to: PEER.into(), error, report: None }
+}
+
+#[test]
+fn what_routers_say_about_a_datagram_is_told_in_their_names() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEER, b"x").unwrap();
+    let socket = lab.mapped();
+    let router = IpAddr::from([198, 51, 100, 1]);
+    for (kind, code, mtu, told) in [(11, 0, 0, 0), (3, 4, 1400, 1400), (3, 1, 77, 0), (3, 13, 0, 0)] {
+        let report = Some(Report { from: router, kind, code, mtu });
+        let error = DatagramError { report, ..failed(OutsideError::HostUnreachable) };
+        lab.world.udp.get_mut(&socket).unwrap().errors.push_back(error);
+        lab.notice();
+        let (bytes, _) = lab.world.emitted.front().unwrap();
+        assert_eq!((&bytes[26..30], &bytes[34..36]), (&[198, 51, 100, 1][..], &[kind, code][..]));
+        assert_eq!(u16::from_be_bytes([bytes[40], bytes[41]]), told, "only one kind tells an MTU");
+        assert_eq!(lab.icmp(), Some((kind, code, (7000, 5000))), "it quotes the datagram as the container sent it");
+    }
+    // What is no error is not passed on.
+    let report = Some(Report { from: router, kind: 0, code: 0, mtu: 0 });
+    lab.world.udp.get_mut(&socket).unwrap().errors.push_back(DatagramError { report, ..failed(OutsideError::HostUnreachable) });
+    lab.notice();
+    assert_eq!(lab.icmp(), None);
+}
+
+#[test]
+fn a_time_to_live_that_someone_chose_and_the_traffic_class_go_through() {
+    for to in [SocketAddr::from(PEER), "[2001:db8::10]:5000".parse().unwrap()] {
+        let mut lab = Lab::new(config());
+        for (ttl, leaves) in [(64, None), (255, None), (63, Some(62)), (2, Some(1))] {
+            let mut frame = udp(7000, to, b"x");
+            if to.is_ipv4() {
+                (frame[15], frame[22]) = (0xb9, ttl);
+                frame[24..26].fill(0);
+                let sum = checksum::finished(checksum::sum(&frame[14..34], 0)).to_be_bytes();
+                frame[24..26].copy_from_slice(&sum);
+            } else {
+                (frame[14], frame[15], frame[21]) = (0x6b, 0x90, ttl);
+            }
+            lab.gateway.frame(lab.now, &finished(&frame), &mut lab.world).unwrap();
+            let departure = lab.world.udp[&lab.mapped()].departure;
+            assert_eq!(departure, Departure { from: None, ttl: leaves, traffic_class: 0xb9 });
+        }
+        let socket = lab.mapped();
+        lab.world.udp.get_mut(&socket).unwrap().traffic_class = 3;
+        lab.arrive(socket, to, b"congestion was experienced");
+        let (bytes, _) = lab.world.emitted.pop_front().unwrap();
+        assert_eq!(Packet::parse(GATEWAY_MAC, &finished(&bytes)).unwrap().traffic_class, 3);
+    }
 }
 
 #[test]
