@@ -10,11 +10,12 @@
 //! Init is a process of its own because the kernel shields process 1 from Ctrl-C, and because its end is everybody's end.
 
 use std::{
-    env,
+    env, fs,
     os::{
         fd::OwnedFd,
         unix::{net::UnixStream, process::CommandExt},
     },
+    path::Path,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -26,6 +27,8 @@ use crate::{
     sysctl,
 };
 
+/// Of root, for rootlesskit, and of the user that `netloom-user` is.
+const SUBORDINATE_IDS: &str = "root:100000:65536\n1000:200000:65536\n";
 const STAGE: &str = "NETLOOM_BENCH_STAGE";
 
 /// Goes on with `measure` once this process is in namespaces of its own. Loads and benches call this first.
@@ -52,6 +55,20 @@ fn outside(guarded: bool) -> Result<ExitCode> {
     Err(BenchError::Io { what: "unshare".into(), source })
 }
 
+/// What ordinary users find on a stock distribution and may miss on a bare machine: the TUN device open to all, and subordinate IDs.
+fn as_distributions_have_it() -> Result<()> {
+    if Path::new("/dev/net").is_dir() {
+        sh("mount -t tmpfs -o mode=755 tmpfs /dev/net")?;
+        sh("mknod -m 666 /dev/net/tun c 10 200")?;
+    }
+    let path = "/run/subids";
+    fs::write(path, SUBORDINATE_IDS).map_err(BenchError::io("writing the subordinate IDs"))?;
+    for file in ["/etc/subuid", "/etc/subgid"].iter().filter(|file| Path::new(file).is_file()) {
+        sh(&format!("mount --bind {path} {file}"))?;
+    }
+    Ok(())
+}
+
 /// In a process group of its own, so that what ends the bench does not end it. The bench's standard input leads to it.
 fn start_guard() -> Result<OwnedFd> {
     let failed = || BenchError::io("starting the guard of the kernel's limits");
@@ -64,6 +81,7 @@ fn start_guard() -> Result<OwnedFd> {
 
 fn init() -> Result<ExitCode> {
     sh("mount -t tmpfs -o mode=755 tmpfs /run")?;
+    as_distributions_have_it()?;
     let status = Command::new(ourselves()?).args(env::args_os().skip(1)).env(STAGE, "inside").status();
     let status = status.map_err(BenchError::io("starting the bench in its namespaces"))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -25,6 +25,8 @@ const IDLE_PORTS: usize = 1000;
 const IDLE_FLOWS: usize = 10_000;
 const FLOWS_WITHIN: Duration = Duration::from_secs(90);
 const FLOWS_PORT: u16 = 5501;
+/// Containers that hold the idle flows.
+const CROWDS: usize = 2;
 /// Containers started at once.
 const AT_ONCE: usize = 4;
 
@@ -36,6 +38,14 @@ pub(crate) struct Instance {
     root: PathBuf,
     user: Option<u32>,
     backend: Option<&'static str>,
+}
+
+/// Idle flows; they end with their processes.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    processes: Vec<Process>,
+    containers: Vec<Netns>,
+    pub(crate) open: usize,
 }
 
 pub(super) fn set_up(setting: &Setting) -> Result<Peer> {
@@ -98,8 +108,9 @@ fn beside(setting: &Setting, mut peer: Peer) -> Result<Peer> {
     match setting.kind {
         Kind::Among => instance.start_idle("idle", IDLE_PORTS)?,
         Kind::Flows => {
-            let (swallow, hold, _) = instance.flows(&peer, IDLE_FLOWS, 1000)?;
-            peer.processes.extend([hold, swallow]);
+            let crowd = instance.crowd(&setting.tag, IDLE_FLOWS, 1000)?;
+            peer.processes.extend(crowd.processes);
+            peer.between.extend(crowd.containers.into_iter().map(|container| (container, Vec::new())));
         }
         Kind::Hostile | Kind::HostileNat => {
             let guest = instance.container(&setting.tag, "hostile", setting.kind, &[])?;
@@ -186,17 +197,23 @@ impl Instance {
         })
     }
 
-    /// Flows from A to the host that moved so many bytes each: the far end, the near end, and how many are open.
-    pub(crate) fn flows(&self, peer: &Peer, count: usize, bytes: usize) -> Result<(Process, Process, usize)> {
+    /// Flows out to the host that moved so many bytes each, from containers of their own: one port gets no more than half of the
+    /// descriptors, and the daemon's limit may not be much more than the flows.
+    pub(crate) fn crowd(&self, tag: &str, count: usize, bytes: usize) -> Result<Crowd> {
         let mut swallow = self.host.command(ourselves()?);
         swallow.args(["swallow", &FLOWS_PORT.to_string()]);
-        let swallow = Process::start_until(swallow, READY)?;
-        let mut hold = peer.a.netns.command(ourselves()?);
-        hold.args(["hold-flows", &format!("{SERVICE}:{FLOWS_PORT}"), &count.to_string(), &bytes.to_string()]);
-        let (hold, line) = Process::start_until_within(hold, READY, FLOWS_WITHIN)?;
-        let open = line.trim().rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
-        eprintln!("{}: {open} of {count} flows are open", peer.name);
-        Ok((swallow, hold, open))
+        let mut crowd = Crowd { processes: vec![Process::start_until(swallow, READY)?], containers: Vec::new(), open: 0 };
+        for n in 0..CROWDS {
+            let container = self.container(tag, &format!("crowd{n}"), Kind::Flows, &[])?;
+            let mut hold = container.command(ourselves()?);
+            hold.args(["hold-flows", &format!("{SERVICE}:{FLOWS_PORT}"), &(count / CROWDS).to_string(), &bytes.to_string()]);
+            let (hold, line) = Process::start_until_within(hold, READY, FLOWS_WITHIN)?;
+            crowd.open += line.trim().rsplit(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
+            crowd.processes.push(hold);
+            crowd.containers.push(container);
+        }
+        eprintln!("{} of {count} flows are open", crowd.open);
+        Ok(crowd)
     }
 
     pub(crate) fn inspect<T: std::str::FromStr>(&self, name: &str, template: &str) -> Result<T> {
@@ -215,7 +232,7 @@ impl Instance {
                 command
             }
         };
-        // The largest first: a working folder that everybody may enter.
+        // A working folder that everybody may enter.
         command.current_dir("/").arg("--root").arg(&self.root).args(words);
         if let Some(backend) = self.backend {
             command.env("NETLOOM_BACKEND", backend);

@@ -30,7 +30,10 @@ pub(super) fn docker_proxy(setting: &Setting) -> Result<Peer> {
     host.ip("addr add 10.9.0.1/24 dev docker0")?;
     let proxy = |port: &u16| {
         let (from, to) = (format!("-host-ip 0.0.0.0 -host-port {port}"), format!("-container-ip {CONTAINER} -container-port {port}"));
-        Process::start(host.command_line(&format!("docker-proxy -proto tcp {from} {to}")))
+        // It tells the daemon that it is ready by descriptor 3 and closes it, whatever that is.
+        let mut command = host.command("sh");
+        command.args(["-c", &format!("exec docker-proxy -proto tcp {from} {to} 3>/dev/null")]);
+        Process::start(command)
     };
     let processes = PORTS.iter().map(proxy).collect::<Result<Vec<_>>>()?;
     let forwarders = processes.iter().map(Process::pid).collect();
@@ -43,7 +46,8 @@ pub(super) fn rootlesskit(setting: &Setting) -> Result<Peer> {
     let state = Path::new("/run").join(&setting.tag);
     let ports: Vec<String> = PORTS.iter().map(|port| format!("-p 0.0.0.0:{port}:{port}/tcp")).collect();
     let (at, ports) = (state.display(), ports.join(" "));
-    let line = format!("rootlesskit --state-dir={at} --net=slirp4netns --port-driver=builtin {ports} sleep 1000000");
+    let line =
+        format!("rootlesskit --state-dir={at} --net=slirp4netns --disable-host-loopback --port-driver=builtin {ports} sleep 1000000");
     let process = Process::start(host.command_line(&line))?;
     let child = wait_for_child(&state.join("child_pid"))?;
     let container = Netns::of_process(format!("{}b", setting.tag), child)?;

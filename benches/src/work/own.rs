@@ -51,14 +51,14 @@ pub(super) fn ports(peer: &Peer) -> Result<Done> {
 pub(super) fn flows(peer: &Peer) -> Result<Done> {
     let instance = instance(peer)?;
     let before = resident(peer);
-    let (swallow, hold, open) = instance.flows(peer, FLOWS, BYTES)?;
+    let crowd = instance.crowd("own", FLOWS, BYTES)?;
+    let open = crowd.open;
     thread::sleep(SETTLE);
     let each = (resident(peer) - before) / open.max(1) as f64;
-    let held = hold.finish().and(swallow.finish());
+    drop(crowd);
     thread::sleep(AFTER_CLOSE);
     let growth = (resident(peer) - before) / 1024.0;
     let listed = run(instance.netloom(&["flows", "-q"])).map_or(0, |said| said.lines().count());
     eprintln!("{}: {listed} flows a minute later", peer.name);
-    held?;
     Ok(Done { values: vec![each, growth, open as f64], amount: open as f64 * BYTES as f64 / 1e9 })
 }
