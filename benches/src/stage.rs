@@ -55,12 +55,18 @@ fn outside(guarded: bool) -> Result<ExitCode> {
     Err(BenchError::Io { what: "unshare".into(), source })
 }
 
-/// What ordinary users find on a stock distribution and may miss on a bare machine: the TUN device open to all, and subordinate IDs.
+/// What ordinary users find on a stock distribution and may miss on a bare machine: the TUN device open to all, control groups of
+/// version 2 alone, shared mounts, and subordinate IDs.
 fn as_distributions_have_it() -> Result<()> {
     if Path::new("/dev/net").is_dir() {
         sh("mount -t tmpfs -o mode=755 tmpfs /dev/net")?;
         sh("mknod -m 666 /dev/net/tun c 10 200")?;
     }
+    if !Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        sh("umount -R /sys/fs/cgroup")?;
+        sh("mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
+    }
+    sh("mount --make-rshared /")?;
     let path = "/run/subids";
     fs::write(path, SUBORDINATE_IDS).map_err(BenchError::io("writing the subordinate IDs"))?;
     for file in ["/etc/subuid", "/etc/subgid"].iter().filter(|file| Path::new(file).is_file()) {

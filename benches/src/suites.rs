@@ -84,6 +84,15 @@ pub static ALL: &[Suite] = &[
         ..PARTS
     },
     Suite { name: "own", works: &["own"], rounds: 1, minutes: 5.0, ..PARTS },
+    Suite {
+        name: "engines",
+        subject: "netloom-user",
+        works: &["start", "tcp", "nat-tcp"],
+        peers: &["podman-user"],
+        seconds: 1,
+        minutes: 6.0,
+        ..PARTS
+    },
 ];
 
 pub fn named(name: &str) -> Result<&'static Suite> {

@@ -111,7 +111,7 @@ const TARGETS: &[Target] = &[
 ];
 
 /// For a subject that is not netloom itself, and against whom.
-const OF_OTHERS: &[(&str, Target)] = &[("netloom-veth", at_least("tcp", "ovs", 0.9))];
+const OF_OTHERS: &[(&str, Target)] = &[("netloom-veth", at_least("tcp", "ovs", 0.9)), ("netloom-user", at_most("start", 0, "", 40.0))];
 
 impl Bound {
     /// The target of a ratio, or with an empty `peer` of a value.

@@ -29,6 +29,7 @@ mod join;
 mod nat;
 mod netloom;
 mod ovs;
+mod podman;
 mod published;
 mod vde;
 
@@ -60,12 +61,14 @@ pub enum Kind {
     Lossy,
     /// The other way: A is the host, B a container behind a published port.
     Published,
+    /// Starting containers; the two ends are the host's loopback.
+    Start,
     /// What netloom itself takes; there is nobody to compare with.
     Own,
 }
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Switch,
         Self::Mesh,
         Self::Nat,
@@ -76,6 +79,7 @@ impl Kind {
         Self::Churn,
         Self::Lossy,
         Self::Published,
+        Self::Start,
         Self::Own,
     ];
 }
@@ -113,6 +117,7 @@ pub struct Peer {
     used: AtomicU32,
     /// Netloom's own commands, where this is one.
     pub(crate) instance: Option<Instance>,
+    podman: Option<podman::Podman>,
     /// The limits of socket buffers are raised for it.
     pub raised: bool,
 }
@@ -159,6 +164,7 @@ pub struct Setting {
 const NAT: &[Kind] = &[Kind::Nat];
 const SWITCHES: &[Kind] = &[Kind::Switch, Kind::Mesh];
 const BOTH: &[Kind] = &[Kind::Switch, Kind::Nat];
+const ENGINES: &[Kind] = &[Kind::Switch, Kind::Nat, Kind::Start];
 const PUBLISHED: &[Kind] = &[Kind::Published];
 const ALONE: &[Kind] = &[Kind::Among, Kind::Flows, Kind::Hostile, Kind::HostileNat, Kind::Churn];
 
@@ -174,11 +180,11 @@ const SLIRP: Known = Known {
 const PASTA: Known = Known { name: "pasta", kinds: NAT, program: "pasta", version: "pasta --version", set_up: nat::pasta, raised: false };
 
 /// Every contender. NAT peers come at their best MTU, at Ethernet's (`-1500`), and with larger socket buffers (`-raised`).
-pub const KNOWN: [Known; 19] = [
+pub const KNOWN: [Known; 21] = [
     NETLOOM,
     // The same on the other backend, by an ordinary user, and without what a work puts beside it.
     Known { name: "netloom-veth", kinds: &[Kind::Switch, Kind::Mesh, Kind::Nat], set_up: netloom::on_veth, ..NETLOOM },
-    Known { name: "netloom-user", kinds: BOTH, set_up: netloom::by_a_user, ..NETLOOM },
+    Known { name: "netloom-user", kinds: ENGINES, set_up: netloom::by_a_user, ..NETLOOM },
     Known { name: "netloom-alone", kinds: ALONE, set_up: netloom::alone, ..NETLOOM },
     // Netloom's data path without its containers, for those who work on it: `cargo build --release -p netloom-runtime --example join`.
     Known { name: "join", kinds: BOTH, set_up: join::set_up, ..NETLOOM },
@@ -200,6 +206,8 @@ pub const KNOWN: [Known; 19] = [
     Known { name: "pasta-1500", set_up: nat::pasta_1500, ..PASTA },
     Known { name: "pasta-raised", raised: true, ..PASTA },
     Known { name: "host-socket", kinds: &[Kind::Lossy], program: "ip", version: "uname -sr", set_up: far::host_socket, raised: false },
+    Known { name: "podman", kinds: ENGINES, program: "podman", version: "podman --version", set_up: podman::by_root, raised: false },
+    Known { name: "podman-user", kinds: ENGINES, program: "podman", version: "podman --version", set_up: podman::by_a_user, raised: false },
     Known { name: "loopback", kinds: PUBLISHED, program: "ip", version: "uname -sr", set_up: published::loopback, raised: false },
     Known {
         name: "docker-proxy",
@@ -270,6 +278,7 @@ impl Peer {
             disturbance: None,
             used: AtomicU32::new(0),
             instance: None,
+            podman: None,
             raised: false,
             tear_down: TearDown::default(),
         }
@@ -283,6 +292,12 @@ impl Peer {
     /// The first of so many numbers of addresses that nobody used before.
     pub(crate) fn fresh(&self, count: u32) -> u32 {
         self.used.fetch_add(count * 2, Ordering::Relaxed)
+    }
+
+    /// Starts a container on a network that runs `true` and is removed; `None` where there are no containers.
+    pub(crate) fn start_command(&self) -> Option<Command> {
+        let netloom = self.instance.as_ref().map(|instance| instance.netloom(&["run", "--rm", "--net=bridge", "true"]));
+        netloom.or_else(|| self.podman.as_ref().map(podman::Podman::start))
     }
 
     /// Starts what goes on beside a measurement; it ends with the value.

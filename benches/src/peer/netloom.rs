@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -20,7 +21,7 @@ use crate::{
 const A: &str = "end-a";
 const LARGEST_MTU: u32 = 65520;
 /// Whoever this is: nobody has to be known by this number.
-const USER: u32 = 1000;
+pub(super) const USER: u32 = 1000;
 const IDLE_PORTS: usize = 1000;
 const IDLE_FLOWS: usize = 10_000;
 const FLOWS_WITHIN: Duration = Duration::from_secs(90);
@@ -86,6 +87,13 @@ fn made(setting: &Setting, user: Option<u32>, backend: Option<&'static str>) -> 
             let ports: Vec<String> = published::PORTS.iter().flat_map(|port| ["-p".to_owned(), format!("{port}:{port}")]).collect();
             let b = container("end-b", &ports.iter().map(String::as_str).collect::<Vec<_>>())?;
             Peer::between(setting, on_host(host), b, SERVICE)
+        }
+        Kind::Start => {
+            // One that stays keeps the daemon up, as in daily use.
+            let keep = container(A, &[])?;
+            let on = |netns: Netns| End { netns, device: "lo".into() };
+            let peer = Peer::between(setting, on(host.alias()), on(host), Ipv4Addr::LOCALHOST);
+            Peer { between: vec![(keep.netns, Vec::new())], ..peer }
         }
         Kind::Switch | Kind::Mesh | Kind::Among | Kind::Hostile | Kind::Churn | Kind::Own => {
             let (a, b) = (container(A, &[])?, container("end-b", &[])?);

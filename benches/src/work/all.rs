@@ -203,6 +203,14 @@ pub static ALL: &[Work] = &[
         ..NAT
     },
     Work {
+        name: "start",
+        kind: Kind::Start,
+        rows: &[less("a container on a network that runs `true`, start to end", "ms")],
+        quantity: "container",
+        run: requests::starts,
+        ..SWITCH
+    },
+    Work {
         name: "own-ports",
         kind: Kind::Own,
         rows: &[
