@@ -1,6 +1,11 @@
 //! The README's figures: one table and one plot, from the JSON that runs have written.
 
-use std::{collections::BTreeMap, fmt::Write, fs, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde_json::Value;
@@ -74,7 +79,9 @@ impl Figures {
         if let Some(path) = &self.svg {
             fs::write(path, svg::plot(&figures)).map_err(BenchError::io(format!("writing {}", path.display())))?;
         }
-        let section = format!("{facts}\n\n{}", markdown(&figures));
+        let plot = self.svg.as_ref().filter(|_| self.readme.is_some());
+        let plot = plot.map(|path| format!("![netloom's advantage over its peers]({})\n\n", self.beside_readme(path)));
+        let section = format!("{facts}\n\n{}{}", plot.unwrap_or_default(), markdown(&figures));
         let Some(path) = &self.readme else {
             print!("{section}");
             return Ok(());
@@ -82,6 +89,14 @@ impl Figures {
         let readme = fs::read_to_string(path).map_err(BenchError::io(format!("reading {}", path.display())))?;
         let marks = || BenchError::Answer { program: path.display().to_string(), answer: String::new(), lacks: "the marks of the figures" };
         fs::write(path, between_marks(&readme, &section).ok_or_else(marks)?).map_err(BenchError::io(format!("writing {}", path.display())))
+    }
+}
+
+impl Figures {
+    /// As the README names a file that lies beside it or below.
+    fn beside_readme(&self, path: &Path) -> String {
+        let folder = self.readme.as_ref().and_then(|readme| readme.parent()).unwrap_or(Path::new(""));
+        path.strip_prefix(folder).unwrap_or(path).display().to_string()
     }
 }
 

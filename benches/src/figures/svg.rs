@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use super::{Against, Figure};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 1000.0;
 /// Where the bars begin: left of it are the works and peers.
-const LEFT: f64 = 470.0;
+const LEFT: f64 = 570.0;
 const RIGHT: f64 = 70.0;
 const ROW: f64 = 22.0;
 const TOP: f64 = 46.0;
