@@ -95,7 +95,7 @@ impl Figures {
 impl Figures {
     /// As the README names a file that lies beside it or below.
     fn beside_readme(&self, path: &Path) -> String {
-        let folder = self.readme.as_ref().and_then(|readme| readme.parent()).unwrap_or(Path::new(""));
+        let folder = self.readme.as_ref().and_then(|readme| readme.parent()).unwrap_or_else(|| Path::new(""));
         path.strip_prefix(folder).unwrap_or(path).display().to_string()
     }
 }

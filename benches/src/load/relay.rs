@@ -83,7 +83,7 @@ impl Losses {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
-        self.one_in > 0 && self.state % self.one_in == 0
+        self.one_in > 0 && self.state.is_multiple_of(self.one_in)
     }
 }
 

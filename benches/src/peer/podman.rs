@@ -58,7 +58,8 @@ impl Podman {
         let root = self.folder.join("rootfs");
         FOLDERS.iter().try_for_each(|name| make_folder(&root.join(name)))?;
         let failed = || BenchError::io("making a root of busybox for podman");
-        let busybox = find("busybox").ok_or(BenchError::Unknown { kind: "program", name: "busybox".into(), known: "none".into() })?;
+        let busybox =
+            find("busybox").ok_or_else(|| BenchError::Unknown { kind: "program", name: "busybox".into(), known: "none".into() })?;
         fs::copy(busybox, root.join("bin/busybox")).map_err(failed())?;
         for program in PROGRAMS {
             std::os::unix::fs::symlink("busybox", root.join("bin").join(program)).map_err(failed())?;
@@ -107,5 +108,5 @@ fn address(netns: &Netns) -> Result<std::net::Ipv4Addr> {
     let said = netns.ip("-4 -j addr show eth0")?;
     let value: Option<Value> = serde_json::from_str(&said).ok();
     let address = value.as_ref().and_then(|value| value.pointer("/0/addr_info/0/local")?.as_str()?.parse().ok());
-    address.ok_or(BenchError::Answer { program: "ip addr".into(), answer: said, lacks: "an address" })
+    address.ok_or_else(|| BenchError::Answer { program: "ip addr".into(), answer: said, lacks: "an address" })
 }
