@@ -8,7 +8,7 @@ use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use netloom_switch::{
-    Fdb, Mac, PortId, Time, checksum,
+    Fdb, Mac, PortId, Settings, Time, checksum,
     gso::Segments,
     testkit::{Built, Lab, TcpFields, eth, mac},
     vnet,
@@ -42,6 +42,12 @@ fn verdicts(c: &mut Criterion) {
     ];
     for (name, built) in &cases {
         group.bench_function(*name, |b| b.iter(|| lab.switch.handle(lab.now(), PortId(1), black_box(&built.frame()))));
+    }
+    let gateway = Mac([2, 0x42, 10, 0, 0, 1]);
+    let lab = Lab::with(Settings { gateway: Some(gateway), ..Settings::default() }, 4);
+    for (name, to) in [("forward to the gateway", gateway), ("flood beside a gateway", Mac::BROADCAST)] {
+        let built = eth(mac(1), to).filler(60);
+        group.bench_function(name, |b| b.iter(|| lab.switch.handle(lab.now(), PortId(1), black_box(&built.frame()))));
     }
     group.finish();
 }

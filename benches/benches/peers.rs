@@ -6,6 +6,9 @@
 //! ```sh
 //! cargo build --release
 //! cargo bench -p netloom-benches --bench peers -- --rounds 9 --only tcp,ping-pong --peers kernel-bridge,ovs --json peers.json
+//! cargo bench -p netloom-benches --bench peers -- --suites
+//! cargo bench -p netloom-benches --bench peers -- --suite switch-tcp --json switch-tcp.json
+//! cargo bench -p netloom-benches --bench peers -- figures *.json --readme README.md --svg docs/figures.svg
 //! ```
 
 use std::{path::PathBuf, process::ExitCode};
@@ -13,13 +16,14 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Parser;
 use netloom_benches::{
     BenchError, Result,
+    figures::Figures,
     load::Load,
     machine::Facts,
     peer::{Kind, Known, Peer, Setting},
     plan::{self, Who},
     process::ourselves,
     report::{Contender, Outcome, Report},
-    stage,
+    stage, suites, sysctl,
     work::{Sample, Work},
 };
 
@@ -36,9 +40,15 @@ struct Options {
     /// Works whose names begin with these words, as tcp,frames-60,nat; all if absent
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Whom to compare with; a name with -1500 is a NAT at Ethernet's MTU
-    #[arg(long, value_delimiter = ',', default_value = "kernel-bridge,ovs,vde,slirp4netns,pasta")]
+    /// Whom to compare with; a name with -1500 is a NAT at Ethernet's MTU, one with -raised has larger socket buffers
+    #[arg(long, value_delimiter = ',', default_value = DEFAULT_PEERS)]
     peers: Vec<String>,
+    /// Works, peers, rounds and seconds of a part of what the README shows; see --suites
+    #[arg(long, conflicts_with_all = ["only", "peers", "subject", "rounds", "seconds"])]
+    suite: Option<String>,
+    /// Lists the suites and how long each takes
+    #[arg(long)]
+    suites: bool,
     /// Who is compared; a peer against itself shows what the machine's noise is
     #[arg(long, default_value = "netloom")]
     subject: String,
@@ -52,14 +62,30 @@ struct Options {
     #[arg(long, hide = true)]
     bench: bool,
     #[command(subcommand)]
-    load: Option<Load>,
+    command: Option<Subcommand>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    /// Writes the README's table and plot from the JSON of any number of runs
+    Figures(Figures),
+    #[command(flatten)]
+    Load(Load),
+}
+
+const DEFAULT_PEERS: &str = "kernel-bridge,ovs,vde,slirp4netns,pasta,netloom-alone,host-socket,loopback,docker-proxy,rootlesskit";
+
 fn main() -> ExitCode {
-    let options = Options::parse();
-    let ended = match &options.load {
-        Some(load) => load.run().map(|()| ExitCode::SUCCESS),
-        None => stage::enter(|| Bench::new(&options)?.run()),
+    let mut options = Options::parse();
+    let done = |()| ExitCode::SUCCESS;
+    let ended = match &options.command {
+        Some(Subcommand::Load(load)) => load.run().map(done),
+        Some(Subcommand::Figures(figures)) => figures.run().map(done),
+        None if options.suites => {
+            print!("{}", suites::list());
+            Ok(ExitCode::SUCCESS)
+        }
+        None => options.choose().and_then(|()| stage::enter(options.wants_raised(), || Bench::new(&options)?.run())),
     };
     ended.unwrap_or_else(|error| {
         eprintln!("error: {}", error.with_causes());
@@ -67,9 +93,25 @@ fn main() -> ExitCode {
     })
 }
 
+impl Options {
+    /// A suite in the place of the options that it stands for.
+    fn choose(&mut self) -> Result<()> {
+        let Some(name) = &self.suite else { return Ok(()) };
+        let suite = suites::named(name)?;
+        let words = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        (self.only, self.peers) = (words(suite.works), words(suite.peers));
+        (self.rounds, self.seconds, self.subject) = (suite.rounds, suite.seconds, suite.subject.to_owned());
+        Ok(())
+    }
+
+    fn wants_raised(&self) -> bool {
+        self.peers.iter().chain([&self.subject]).any(|name| Known::named(name).is_ok_and(|known| known.raised))
+    }
+}
+
 struct Bench<'a> {
     options: &'a Options,
-    works: Vec<Work>,
+    works: Vec<&'static Work>,
     subject: &'static Known,
     peers: Vec<&'static Known>,
     report: Report,
@@ -82,6 +124,7 @@ impl<'a> Bench<'a> {
         let left_out = missing.iter().filter_map(|known| Some(format!("{}: {} is not installed", known.name, known.missing()?)));
         let report = Report {
             machine: Facts::read(),
+            subject: options.subject.clone(),
             rounds: options.rounds,
             seconds: options.seconds,
             contenders: Vec::new(),
@@ -92,8 +135,8 @@ impl<'a> Bench<'a> {
     }
 
     fn run(mut self) -> Result<()> {
-        for kind in [Kind::Switch, Kind::Nat] {
-            let works: Vec<Work> = self.works.iter().copied().filter(|work| work.kind() == kind).collect();
+        for kind in Kind::ALL {
+            let works: Vec<&'static Work> = self.works.iter().copied().filter(|work| work.kind == kind).collect();
             if !works.is_empty() && self.subject.kinds.contains(&kind) {
                 self.run_kind(kind, &works)?;
             }
@@ -103,7 +146,7 @@ impl<'a> Bench<'a> {
     }
 
     /// All works on the contenders of one kind, which stay up meanwhile.
-    fn run_kind(&mut self, kind: Kind, works: &[Work]) -> Result<()> {
+    fn run_kind(&mut self, kind: Kind, works: &[&'static Work]) -> Result<()> {
         let subject = self.set_up(self.subject, kind, 0)?;
         let mut peers = Vec::new();
         for known in self.peers.clone().into_iter().filter(|known| known.kinds.contains(&kind)) {
@@ -121,7 +164,9 @@ impl<'a> Bench<'a> {
                 };
                 Ok(self.measure(work, round, contender))
             })?;
-            self.report.results.push(Outcome::of(work, &names, &taken));
+            let mut outcome = Outcome::of(work, &names, &taken);
+            outcome.books = subject.books()?;
+            self.report.results.push(outcome);
         }
         Ok(())
     }
@@ -131,18 +176,21 @@ impl<'a> Bench<'a> {
         let setting = Setting {
             name: format!("{}{again}", known.name),
             kind,
-            tag: format!("{}{place}", if kind == Kind::Nat { 'n' } else { 's' }),
+            tag: format!("{}{place}", (b'a' + kind as u8) as char),
             netloom: self.netloom()?,
         };
         eprintln!("setting up {}", setting.name);
+        let _raised = known.raised.then(sysctl::Raised::now).transpose()?;
         let peer = known.set_up(&setting)?;
         self.report.contenders.push(Contender { name: setting.name.clone(), kind, version: known.version(&setting) });
         Ok(peer)
     }
 
     /// A contender that fails at a work loses that sample, not the run.
-    fn measure(&mut self, work: Work, round: usize, contender: &Peer) -> Option<Sample> {
-        match work.measure(contender, self.options.seconds) {
+    fn measure(&mut self, work: &'static Work, round: usize, contender: &Peer) -> Option<Sample> {
+        let measured =
+            contender.raised.then(sysctl::Raised::now).transpose().and_then(|_raised| work.measure(contender, self.options.seconds));
+        match measured {
             Ok(Some(sample)) => {
                 let values: Vec<String> = sample.values.iter().map(|value| format!("{value:.2}")).collect();
                 eprintln!("{work}, round {}: {} {}", round + 1, contender.name, values.join(" "));

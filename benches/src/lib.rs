@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod figures;
 pub mod load;
 pub mod machine;
 pub mod netns;
@@ -20,7 +21,10 @@ pub mod process;
 pub mod report;
 pub mod stage;
 pub mod stats;
+pub mod suites;
+pub mod sysctl;
 pub mod table;
+pub mod targets;
 pub mod work;
 
 pub use error::{BenchError, Result};

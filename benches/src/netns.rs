@@ -13,13 +13,14 @@ use crate::{
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    is_alias: bool,
 }
 
 impl Netns {
     /// A new namespace whose `lo` is up.
     pub fn new(name: String) -> Result<Self> {
         sh(&format!("ip netns add {name}"))?;
-        let made = Self { name };
+        let made = Self { name, is_alias: false };
         made.ip("link set lo up")?;
         Ok(made)
     }
@@ -27,7 +28,13 @@ impl Netns {
     /// A name for the namespace that a process is in.
     pub fn of_process(name: String, pid: u32) -> Result<Self> {
         sh(&format!("ip netns attach {name} {pid}"))?;
-        Ok(Self { name })
+        Ok(Self { name, is_alias: false })
+    }
+
+    /// The same namespace once more, for one who does not keep it.
+    #[must_use]
+    pub fn alias(&self) -> Self {
+        Self { name: self.name.clone(), is_alias: true }
     }
 
     #[must_use]
@@ -80,7 +87,9 @@ impl Netns {
 impl Drop for Netns {
     fn drop(&mut self) {
         // The mount namespace of the bench is the last holder of the name; a failure here leaves nothing behind either.
-        let _ = sh(&format!("ip netns del {}", self.name));
+        if !self.is_alias {
+            let _ = sh(&format!("ip netns del {}", self.name));
+        }
     }
 }
 
@@ -90,6 +99,11 @@ pub struct Link {
     /// As text: `02:00:00:00:00:01`.
     pub mac: String,
     pub received_frames: u64,
+    /// Of those that came, what this end's kernel would not take.
+    pub receive_dropped: u64,
+    pub sent_frames: u64,
+    /// What the device's own queue had no room for: of a TAP, its ring.
+    pub send_dropped: u64,
 }
 
 impl Link {
@@ -97,8 +111,17 @@ impl Link {
         let lacks = |lacks| BenchError::Answer { program: command.to_owned(), answer: json.chars().take(200).collect(), lacks };
         let value: Value = serde_json::from_str(json).map_err(|_| lacks("JSON"))?;
         let mac = value.pointer("/0/address").and_then(Value::as_str).ok_or_else(|| lacks("an address"))?;
-        let received = value.pointer("/0/stats64/rx/packets").and_then(Value::as_u64).ok_or_else(|| lacks("counters"))?;
-        Ok(Self { mac: mac.to_owned(), received_frames: received })
+        let counter = |name: &str| {
+            let counter = value.pointer(&format!("/0/stats64/{name}")).and_then(Value::as_u64);
+            counter.ok_or_else(|| lacks("counters"))
+        };
+        Ok(Self {
+            mac: mac.to_owned(),
+            received_frames: counter("rx/packets")?,
+            receive_dropped: counter("rx/dropped")?,
+            sent_frames: counter("tx/packets")?,
+            send_dropped: counter("tx/dropped")?,
+        })
     }
 }
 
@@ -108,8 +131,10 @@ mod tests {
 
     #[test]
     fn a_links_address_and_counter_are_read() {
-        let json = r#"[{"ifname":"eth0","address":"02:00:00:00:00:07","stats64":{"rx":{"bytes":9,"packets":42},"tx":{"packets":1}}}]"#;
-        assert_eq!(Link::parse("ip", json).unwrap(), Link { mac: "02:00:00:00:00:07".into(), received_frames: 42 });
+        let json = r#"[{"ifname":"eth0","address":"02:00:00:00:00:07","stats64":{"rx":{"bytes":9,"packets":42,"dropped":3},
+            "tx":{"packets":1,"dropped":2}}}]"#;
+        let link = Link { mac: "02:00:00:00:00:07".into(), received_frames: 42, receive_dropped: 3, sent_frames: 1, send_dropped: 2 };
+        assert_eq!(Link::parse("ip", json).unwrap(), link);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{BenchError, Result};
 
@@ -30,21 +30,31 @@ impl Process {
         Self::spawn(command, Stdio::null())
     }
 
+    /// Starts a program whose output is for [`Process::output`].
+    pub fn start_piped(command: Command) -> Result<Self> {
+        Self::spawn(command, Stdio::piped())
+    }
+
     /// Starts a program and waits for a line of its output that contains `mark`.
     pub fn start_until(command: Command, mark: &str) -> Result<Self> {
+        Self::start_until_within(command, mark, READY_WITHIN).map(|(process, _)| process)
+    }
+
+    /// As [`Process::start_until`], with its own patience, and the line.
+    pub fn start_until_within(command: Command, mark: &str, within: Duration) -> Result<(Self, String)> {
         let mut process = Self::spawn(command, Stdio::piped())?;
-        let Some(stdout) = &mut process.stdout else { return Ok(process) };
+        let Some(stdout) = &mut process.stdout else { return Ok((process, String::new())) };
         let mut heard = String::new();
         let begun = Instant::now();
         loop {
             let mut line = String::new();
-            if stdout.buffer().is_empty() && !has_output(stdout.get_ref(), READY_WITHIN.saturating_sub(begun.elapsed())) {
+            if stdout.buffer().is_empty() && !has_output(stdout.get_ref(), within.saturating_sub(begun.elapsed())) {
                 let (what, last) = (process.name.clone(), heard.trim().to_owned());
-                return Err(BenchError::NotReady { what, seconds: READY_WITHIN.as_secs(), last });
+                return Err(BenchError::NotReady { what, seconds: within.as_secs(), last });
             }
             let read = stdout.read_line(&mut line).map_err(BenchError::io(format!("reading from {}", process.name)))?;
             if line.contains(mark) {
-                return Ok(process);
+                return Ok((process, line));
             }
             heard.push_str(&line);
             if read == 0 {
@@ -97,8 +107,8 @@ impl Drop for Process {
 
 /// Output, or the end of it, came in time.
 fn has_output(stdout: &ChildStdout, within: Duration) -> bool {
-    let milliseconds = u16::try_from(within.as_millis()).unwrap_or(u16::MAX);
-    poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], milliseconds).is_ok_and(|ready| ready > 0)
+    let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0)
 }
 
 /// Runs a program to its end and returns what it wrote to standard output.

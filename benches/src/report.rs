@@ -7,10 +7,11 @@ use serde::Serialize;
 use crate::{
     error::{BenchError, Result},
     machine::Facts,
-    peer::Kind,
+    peer::{Books, Kind},
     plan::Taken,
-    stats::{CONCLUSIVE_SPREAD, Summary, ratios},
+    stats::{CONCLUSIVE_PAIRS, CONCLUSIVE_SPREAD, Summary, ratios},
     table,
+    targets::{Bound, Verdict},
     work::{Row, Sample, Work},
 };
 
@@ -18,6 +19,7 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub machine: Facts,
+    pub subject: String,
     pub rounds: usize,
     pub seconds: u32,
     pub contenders: Vec<Contender>,
@@ -36,10 +38,12 @@ pub struct Contender {
 /// One work.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
-    pub work: Work,
+    pub work: &'static Work,
     pub cost_per: &'static str,
     pub rows: Vec<RowOutcome>,
     pub costs: Vec<Cost>,
+    /// The subject's, right after the last round, where it is netloom.
+    pub books: Option<Books>,
 }
 
 /// One value of a work.
@@ -49,6 +53,9 @@ pub struct RowOutcome {
     pub row: Row,
     /// The subject first.
     pub values: Vec<Named>,
+    /// Of the subject's value itself.
+    pub target: Option<Bound>,
+    pub verdict: Option<Verdict>,
     /// The subject's value divided by that of the named peer.
     pub ratios: Vec<Ratio>,
 }
@@ -64,6 +71,8 @@ pub struct Named {
 pub struct Ratio {
     pub to: String,
     pub conclusive: bool,
+    pub target: Option<Bound>,
+    pub verdict: Option<Verdict>,
     #[serde(flatten)]
     pub summary: Summary,
 }
@@ -81,23 +90,29 @@ pub struct Cost {
 impl Outcome {
     /// `names`: the subject's, then the peers' in the order of `taken`.
     #[must_use]
-    pub fn of(work: Work, names: &[String], taken: &Taken) -> Self {
+    pub fn of(work: &'static Work, names: &[String], taken: &Taken) -> Self {
         let (subject, peers) = names.split_first().map_or(("", names), |(subject, peers)| (subject.as_str(), peers));
         let with_peers = || peers.iter().zip(&taken.peers);
         let all = || std::iter::once((subject, &taken.subject)).chain(with_peers().map(|(name, of)| (name.as_str(), &of.samples)));
-        let rows = work.rows().into_iter().enumerate().map(|(index, row)| {
+        let rows = work.rows.iter().enumerate().map(|(index, &row)| {
             let of = |sample: &Sample| sample.values.get(index).copied().unwrap_or(f64::NAN);
             let values = all().filter_map(|(name, samples)| {
                 Some(Named { name: name.to_owned(), summary: Summary::of(samples.iter().map(of).collect())? })
             });
+            let values: Vec<Named> = values.collect();
+            let target = Bound::of(subject, work.name, index, "");
+            let own = values.first().filter(|named| named.name == subject);
+            let verdict = target.zip(own).map(|(bound, named)| bound.judge_value(named.summary.median));
             let ratios = with_peers().filter_map(|(name, taken)| {
                 let summary = ratios(&taken.pairs.iter().map(|(ours, theirs)| (of(ours), of(theirs))).collect::<Vec<_>>())?;
-                Some(Ratio { to: name.clone(), conclusive: summary.is_conclusive(), summary })
+                let target = Bound::of(subject, work.name, index, name);
+                let verdict = target.map(|bound| bound.judge(&summary));
+                Some(Ratio { to: name.clone(), conclusive: summary.is_conclusive(), target, verdict, summary })
             });
-            RowOutcome { row, values: values.collect(), ratios: ratios.collect() }
+            RowOutcome { row, values, target, verdict, ratios: ratios.collect() }
         });
         let costs = all().filter_map(|(name, samples)| Cost::of(name, samples));
-        Self { work, cost_per: work.quantity(), rows: rows.collect(), costs: costs.collect() }
+        Self { work, cost_per: work.quantity, rows: rows.collect(), costs: costs.collect(), books: None }
     }
 }
 
@@ -127,7 +142,11 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_facts(f, &self.machine)?;
-        writeln!(f, "{} rounds, {} s each; a ratio is the median of pairs that ran back to back", self.rounds, self.seconds)?;
+        writeln!(
+            f,
+            "{} rounds, {} s each; a ratio is the median of pairs that ran back to back, its spread their interquartile range over it",
+            self.rounds, self.seconds
+        )?;
         for contender in &self.contenders {
             writeln!(f, "{:<18} {}", contender.name, contender.version)?;
         }
@@ -173,12 +192,34 @@ fn write_row(f: &mut fmt::Formatter<'_>, outcome: &Outcome, row: &RowOutcome) ->
     });
     write!(f, "{}", table::aligned(&std::iter::once(heads).chain(lines).collect::<Vec<_>>()))?;
     writeln!(f, "CPU s: processor seconds for each {}: of the whole machine, and of the forwarding processes", outcome.cost_per)?;
-    for Ratio { to, conclusive, summary } in &row.ratios {
-        let Summary { median, min, max, spread, .. } = summary;
-        let verdict = if *conclusive { String::new() } else { format!(": inconclusive (over {:.0} %)", CONCLUSIVE_SPREAD * 100.0) };
-        writeln!(f, "ratio to {to}: {median:.2} ({min:.2} to {max:.2}), spread {:.0} %{verdict}", spread * 100.0)?;
+    for ratio in &row.ratios {
+        write_ratio(f, ratio)?;
     }
-    Ok(())
+    if let (Some(target), Some(verdict)) = (row.target, row.verdict) {
+        writeln!(f, "target {target}: {}", verdict.word())?;
+    }
+    outcome.books.as_ref().map_or(Ok(()), |books| write_books(f, books))
+}
+
+fn write_ratio(f: &mut fmt::Formatter<'_>, ratio: &Ratio) -> fmt::Result {
+    let Summary { median, min, max, spread, samples } = &ratio.summary;
+    write!(f, "ratio to {}: {median:.2} ({min:.2} to {max:.2}), spread {:.0} %", ratio.to, spread * 100.0)?;
+    if let Some(target) = ratio.target {
+        write!(f, ", target {target}")?;
+    }
+    match (ratio.conclusive, ratio.verdict) {
+        (true, Some(verdict)) => writeln!(f, ": {}", verdict.word()),
+        (true, None) => writeln!(f),
+        (false, _) if samples.len() < CONCLUSIVE_PAIRS => writeln!(f, ": inconclusive (fewer than {CONCLUSIVE_PAIRS} pairs)"),
+        (false, _) => writeln!(f, ": inconclusive (over {:.0} %)", CONCLUSIVE_SPREAD * 100.0),
+    }
+}
+
+fn write_books(f: &mut fmt::Formatter<'_>, books: &Books) -> fmt::Result {
+    let dropped: Vec<String> = books.dropped.iter().map(|(reason, frames)| format!("{reason} {frames}")).collect();
+    let state =
+        if books.wrong.is_empty() { "the books balance".to_owned() } else { format!("the books are WRONG: {}", books.wrong.join("; ")) };
+    writeln!(f, "{state}; since the start the rings dropped {} frames, netloom {}", books.ring_dropped, dropped.join(", "))
 }
 
 #[cfg(test)]
@@ -195,26 +236,34 @@ mod tests {
         let theirs: Vec<_> = theirs.iter().map(|&value| sample(value, 0)).collect();
         let pairs = ours.iter().cloned().zip(theirs.iter().cloned()).collect();
         let taken = Taken { subject: ours, peers: vec![TakenOf { samples: theirs, pairs }] };
-        Outcome::of(Work::Tcp, &["netloom".to_owned(), "kernel-bridge".to_owned()], &taken)
+        Outcome::of(Work::named("tcp").unwrap(), &["netloom".to_owned(), "kernel-bridge".to_owned()], &taken)
     }
 
     fn report(outcome: Outcome) -> Report {
         let left_out = vec!["ovs: ovs-vswitchd is not installed".to_owned()];
-        Report { machine: Facts::read(), rounds: 3, seconds: 1, contenders: Vec::new(), left_out, results: vec![outcome] }
+        Report {
+            machine: Facts::read(),
+            subject: "netloom".into(),
+            rounds: 3,
+            seconds: 1,
+            contenders: Vec::new(),
+            left_out,
+            results: vec![outcome],
+        }
     }
 
     #[test]
     fn the_table_has_medians_costs_and_ratios() {
-        let text = report(outcome(&[12.0, 13.0, 14.0], &[11.9, 13.1, 13.9])).to_string();
+        let text = report(outcome(&[12.0, 13.0, 14.0].repeat(3), &[11.9, 13.1, 13.9].repeat(3))).to_string();
         assert!(text.contains("netloom          13.0  12.0  14.0  0.500      0.250     3.00\n"), "{text}");
         assert!(text.contains("kernel-bridge    13.1  11.9  13.9  0.500          -        -\n"), "{text}");
-        assert!(text.contains("ratio to kernel-bridge: 1.01 (0.99 to 1.01), spread 2 %\n"), "{text}");
+        assert!(text.contains("ratio to kernel-bridge: 1.01 (0.99 to 1.01), spread 2 %, target ≥ 1: met\n"), "{text}");
         assert!(text.contains("left out: ovs"), "{text}");
     }
 
     #[test]
     fn a_wide_spread_is_said_to_prove_nothing() {
-        let text = report(outcome(&[10.0, 13.0, 14.0], &[13.0, 13.0, 13.0])).to_string();
+        let text = report(outcome(&[10.0, 13.0, 16.0].repeat(3), &[13.0; 9])).to_string();
         assert!(text.contains("inconclusive (over 15 %)"), "{text}");
     }
 
@@ -223,7 +272,8 @@ mod tests {
         let value = serde_json::to_value(report(outcome(&[12.0, 13.0], &[6.0, 6.5]))).unwrap();
         let ratio = &value["results"][0]["rows"][0]["ratios"][0];
         assert_eq!(ratio["samples"], serde_json::json!([2.0, 2.0]));
-        assert_eq!((&ratio["to"], &ratio["conclusive"]), (&"kernel-bridge".into(), &true.into()));
+        assert_eq!((&ratio["to"], &ratio["conclusive"]), (&"kernel-bridge".into(), &false.into()));
+        assert_eq!((&ratio["target"]["at_least"], &ratio["verdict"]), (&1.0.into(), &"inconclusive".into()));
         assert_eq!(value["results"][0]["work"], "tcp");
         assert_eq!(value["results"][0]["costs"][1]["resident_kib"], serde_json::Value::Null);
     }

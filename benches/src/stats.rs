@@ -4,6 +4,8 @@ use serde::Serialize;
 
 /// A ratio whose samples differ by more than this proves nothing.
 pub const CONCLUSIVE_SPREAD: f64 = 0.15;
+/// Nor do fewer pairs than this.
+pub const CONCLUSIVE_PAIRS: usize = 9;
 
 /// Samples of one value, in the order they were taken, and what is said of them.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -11,7 +13,8 @@ pub struct Summary {
     pub median: f64,
     pub min: f64,
     pub max: f64,
-    /// From the smallest to the largest, as a part of the median.
+    /// The interquartile range as a part of the median: where the middle half of the samples lies. Unlike the whole range it does
+    /// not grow with their number, and one pause of a shared machine does not decide about the others.
     pub spread: f64,
     pub samples: Vec<f64>,
 }
@@ -24,13 +27,14 @@ impl Summary {
         sorted.sort_unstable_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let median = quantile(&sorted, 0.5);
-        Some(Self { median, min, max, spread: (max - min) / median, samples })
+        let spread = (quantile(&sorted, 0.75) - quantile(&sorted, 0.25)) / median;
+        Some(Self { median, min, max, spread, samples })
     }
 
-    /// Enough alike to be believed. An undefined spread is not.
+    /// Many enough, and enough alike, to be believed. An undefined spread is not.
     #[must_use]
     pub fn is_conclusive(&self) -> bool {
-        self.spread <= CONCLUSIVE_SPREAD
+        self.samples.len() >= CONCLUSIVE_PAIRS && self.spread <= CONCLUSIVE_SPREAD
     }
 }
 
@@ -64,7 +68,7 @@ mod tests {
     fn samples_stay_in_the_order_they_were_taken() {
         let summary = Summary::of(vec![3.0, 1.0, 2.0]).unwrap();
         assert_eq!(summary.samples, [3.0, 1.0, 2.0]);
-        assert_eq!((summary.min, summary.max, summary.spread), (1.0, 3.0, 1.0));
+        assert_eq!((summary.min, summary.max, summary.spread), (1.0, 3.0, 0.5));
     }
 
     #[test]
@@ -79,11 +83,26 @@ mod tests {
         assert_eq!((ratios.median, ratios.spread), (2.0, 0.0));
     }
 
+    fn conclusive(samples: &[f64]) -> bool {
+        Summary::of(samples.to_vec()).unwrap().is_conclusive()
+    }
+
     #[test]
     fn a_spread_over_fifteen_percent_is_inconclusive() {
-        assert!(Summary::of(vec![0.95, 1.0, 1.09]).unwrap().is_conclusive());
-        assert!(!Summary::of(vec![0.90, 1.0, 1.06]).unwrap().is_conclusive());
-        assert!(!Summary::of(vec![0.0, 0.0]).unwrap().is_conclusive());
+        assert!(conclusive(&[0.92, 0.93, 0.95, 1.0, 1.0, 1.0, 1.05, 1.06, 1.07]));
+        assert!(!conclusive(&[0.8, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.2]));
+        assert!(!conclusive(&[0.0; 9]));
+    }
+
+    #[test]
+    fn one_pause_of_the_machine_does_not_decide() {
+        assert!(conclusive(&[0.2, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 1.03]));
+    }
+
+    #[test]
+    fn fewer_than_nine_pairs_are_inconclusive() {
+        assert!(conclusive(&[1.0; 9]));
+        assert!(!conclusive(&[1.0; 8]));
     }
 
     #[test]

@@ -9,8 +9,11 @@ use serde::Serialize;
 
 use crate::error::{BenchError, Result};
 
+pub mod flows;
 pub mod frames;
+pub mod relay;
 pub mod requests;
+pub mod stamps;
 pub mod udp;
 
 /// One program.
@@ -18,6 +21,16 @@ pub mod udp;
 pub enum Load {
     /// Sends Ethernet frames as fast as a packet socket takes them
     Frames(frames::Frames),
+    /// Opens TCP connections, sends on each, and keeps them until its standard input ends
+    HoldFlows(flows::Hold),
+    /// Carries frames between two devices with a delay and loss until its standard input ends
+    Relay(relay::Relay),
+    /// Sends frames that carry the time
+    StampSend(stamps::Send),
+    /// Tells how long stamped frames took, until its standard input ends
+    StampReceive { device: String },
+    /// Takes what comes over any number of TCP connections; ends with its standard input
+    Swallow { port: u16 },
     /// Answers what `ping-pong` and `connects` ask; ends with its standard input
     Serve { port: u16 },
     /// A byte there and a byte back over one TCP connection, again and again
@@ -39,6 +52,11 @@ impl Load {
         match self {
             Self::Connects { server, seconds } => print(&requests::connects(*server, *seconds)?),
             Self::Frames(frames) => print(&frames.run()?),
+            Self::HoldFlows(hold) => hold.run(),
+            Self::Relay(relay) => relay.run(),
+            Self::StampSend(send) => print(&send.run()?),
+            Self::StampReceive { device } => print(&stamps::receive(device)?),
+            Self::Swallow { port } => flows::swallow(*port),
             Self::PingPong { server, seconds } => print(&requests::ping_pong(*server, *seconds)?),
             Self::Serve { port } => requests::serve(*port),
             Self::UdpReceive(receive) => print(&receive.run()?),

@@ -141,7 +141,7 @@ impl UdpReceive {
     }
 }
 
-fn ends_with_stdin() -> Arc<AtomicBool> {
+pub(super) fn ends_with_stdin() -> Arc<AtomicBool> {
     let over = Arc::new(AtomicBool::new(false));
     let ours = over.clone();
     thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! The kernel's own bridge: A and B on veth pairs.
+//! The kernel's own bridge: its ends on veth pairs.
 
 use std::net::Ipv4Addr;
 
@@ -7,43 +7,47 @@ use crate::{error::Result, netns::Netns};
 
 pub(super) const A: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 pub(super) const B: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
-pub(super) const PORTS: [&str; 2] = ["pa", "pb"];
 
-/// The namespaces of a switch with two guests on veth pairs, whose outer ends nothing joins yet.
+/// The namespaces of a switch with its guests on veth pairs, whose outer ends nothing joins yet.
 pub(super) struct Guests {
-    pub(super) switch: Netns,
-    pub(super) a: Netns,
-    pub(super) b: Netns,
+    switch: Netns,
+    ends: Vec<End>,
+    pub(super) ports: Vec<String>,
 }
 
 impl Guests {
     pub(super) fn on_veth(setting: &Setting) -> Result<Self> {
-        let new = |part| Netns::new(format!("{}{part}", setting.tag));
-        let guests = Self { switch: new("h")?, a: new("a")?, b: new("b")? };
-        for (guest, port, address) in [(&guests.a, PORTS[0], A), (&guests.b, PORTS[1], B)] {
-            guests.switch.add_veth(port, guest, "eth0", address)?;
+        let new = |part: &str| Netns::new(format!("{}{part}", setting.tag));
+        let mut guests = Self { switch: new("h")?, ends: Vec::new(), ports: Vec::new() };
+        let parts = if setting.kind == Kind::Mesh { &["a", "b", "c", "d"][..] } else { &["a", "b"] };
+        for (part, last) in parts.iter().zip(1..) {
+            let (netns, port) = (new(part)?, format!("p{part}"));
+            guests.switch.add_veth(&port, &netns, "eth0", Ipv4Addr::new(10, 9, 0, last))?;
+            guests.ends.push(End { netns, device: "eth0".into() });
+            guests.ports.push(port);
         }
         Ok(guests)
+    }
+
+    pub(super) fn switch(&self) -> &Netns {
+        &self.switch
+    }
+
+    /// The ends, and the ports whose MTU follows theirs.
+    pub(super) fn into_peer(self, setting: &Setting, largest_mtu: u32) -> Option<Peer> {
+        let mut ends = self.ends.into_iter();
+        let (a, b) = (ends.next()?, ends.next()?);
+        let between = vec![(self.switch, self.ports)];
+        Some(Peer { more: ends.collect(), between, largest_mtu, ..Peer::between(setting, a, b, B) })
     }
 }
 
 pub(super) fn set_up(setting: &Setting) -> Result<Peer> {
-    let Guests { switch, a, b } = Guests::on_veth(setting)?;
-    switch.ip("link add br0 type bridge")?;
-    switch.ip("link set br0 up")?;
-    for port in PORTS {
-        switch.ip(&format!("link set {port} master br0"))?;
+    let guests = Guests::on_veth(setting)?;
+    guests.switch().ip("link add br0 type bridge")?;
+    guests.switch().ip("link set br0 up")?;
+    for port in &guests.ports {
+        guests.switch().ip(&format!("link set {port} master br0"))?;
     }
-    Ok(Peer {
-        name: setting.name.clone(),
-        kind: Kind::Switch,
-        a: End { netns: a, device: "eth0".into() },
-        b: End { netns: b, device: "eth0".into() },
-        target: B,
-        forwarders: Vec::new(),
-        between: vec![(switch, PORTS.map(str::to_owned).to_vec())],
-        largest_mtu: 65535,
-        processes: Vec::new(),
-        tear_down: None,
-    })
+    guests.into_peer(setting, 65535).ok_or_else(super::too_few)
 }

@@ -40,17 +40,7 @@ fn joined(setting: &Setting, napi: &str) -> Result<Peer> {
         Some(b) => (End { netns: b, device: "eth0".into() }, vec![(host, Vec::new())]),
         None => (End { netns: host, device: "svc0".into() }, Vec::new()),
     };
-    Ok(Peer {
-        name: setting.name.clone(),
-        kind: setting.kind,
-        a: End { netns: a, device: "eth0".into() },
-        b,
-        target,
-        forwarders: vec![process.pid()],
-        between,
-        // The example makes its ports for Ethernet's.
-        largest_mtu: 1500,
-        processes: vec![process],
-        tear_down: None,
-    })
+    let a = End { netns: a, device: "eth0".into() };
+    // The example makes its ports for Ethernet's MTU.
+    Ok(Peer { forwarders: vec![process.pid()], between, processes: vec![process], ..Peer::between(setting, a, b, target) })
 }

@@ -1,6 +1,6 @@
 //! NAT by host sockets: slirp4netns and pasta, between a guest and a namespace that plays the host.
 
-use super::{End, Kind, Peer, SERVICE, Setting, host};
+use super::{End, Peer, SERVICE, Setting, host};
 use crate::{error::Result, netns::Netns, process::Process};
 
 /// The largest that both take, and the best for both.
@@ -38,16 +38,6 @@ fn between(setting: &Setting, device: &str, line: impl Fn(&Netns) -> String) -> 
     let guest = Netns::new(format!("{}a", setting.tag))?;
     let host = host(format!("{}h", setting.tag))?;
     let program = Process::start(host.command_line(&line(&guest)))?;
-    Ok(Peer {
-        name: setting.name.clone(),
-        kind: Kind::Nat,
-        a: End { netns: guest, device: device.into() },
-        b: End { netns: host, device: "svc0".into() },
-        target: SERVICE,
-        forwarders: vec![program.pid()],
-        between: Vec::new(),
-        largest_mtu: 1500,
-        processes: vec![program],
-        tear_down: None,
-    })
+    let (a, b) = (End { netns: guest, device: device.into() }, End { netns: host, device: "svc0".into() });
+    Ok(Peer { forwarders: vec![program.pid()], processes: vec![program], ..Peer::between(setting, a, b, SERVICE) })
 }

@@ -2,10 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use super::{
-    End, Kind, Peer, Setting,
-    bridge::{B, Guests, PORTS},
-};
+use super::{Peer, Setting, bridge::Guests};
 use crate::{
     error::Result,
     process::{Process, command, make_folder, run, sh},
@@ -14,11 +11,11 @@ use crate::{
 const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 
 pub(super) fn set_up(setting: &Setting) -> Result<Peer> {
-    let Guests { switch, a, b } = Guests::on_veth(setting)?;
+    let guests = Guests::on_veth(setting)?;
     let folder = Path::new("/run").join(&setting.tag);
     make_folder(&folder)?;
     let at = folder.display();
-    let inside = |line: &str| with_folders(switch.command_line(line), &folder);
+    let inside = |line: &str| with_folders(guests.switch().command_line(line), &folder);
     let vsctl = |words: &str| run(with_folders(command(&format!("ovs-vsctl --timeout=10 --db=unix:{at}/db.sock {words}")), &folder));
 
     sh(&format!("ovsdb-tool create {at}/conf.db {SCHEMA}"))?;
@@ -27,22 +24,12 @@ pub(super) fn set_up(setting: &Setting) -> Result<Peer> {
     vsctl("--no-wait set Open_vSwitch . other_config:userspace-tso-enable=true")?;
     let daemon = Process::start(inside(&format!("ovs-vswitchd unix:{at}/db.sock --pidfile={at}/vs.pid")))?;
     vsctl("add-br br0 -- set bridge br0 datapath_type=netdev")?;
-    for port in PORTS {
+    for port in &guests.ports {
         vsctl(&format!("add-port br0 {port}"))?;
     }
-    Ok(Peer {
-        name: setting.name.clone(),
-        kind: Kind::Switch,
-        a: End { netns: a, device: "eth0".into() },
-        b: End { netns: b, device: "eth0".into() },
-        target: B,
-        forwarders: vec![daemon.pid()],
-        between: vec![(switch, PORTS.map(str::to_owned).to_vec())],
-        // Its packet buffers hold no more with segmentation offload on.
-        largest_mtu: 9000,
-        processes: vec![daemon, database],
-        tear_down: None,
-    })
+    // Its packet buffers hold no more with segmentation offload on.
+    let peer = guests.into_peer(setting, 9000).ok_or_else(super::too_few)?;
+    Ok(Peer { forwarders: vec![daemon.pid()], processes: vec![daemon, database], ..peer })
 }
 
 fn with_folders(mut command: Command, folder: &Path) -> Command {

@@ -3,7 +3,7 @@
 use std::{net::Ipv4Addr, path::Path, thread, time::Duration};
 
 use super::{
-    End, Kind, Peer, Setting,
+    End, Peer, Setting,
     bridge::{A, B},
 };
 use crate::{
@@ -24,17 +24,11 @@ pub(super) fn set_up(setting: &Setting) -> Result<Peer> {
     wait_for("vde_switch", || control.join("ctl").exists())?;
     let (a, plug_a) = guest(setting, "a", &control, A)?;
     let (b, plug_b) = guest(setting, "b", &control, B)?;
+    let end = |netns| End { netns, device: "tap0".into() };
     Ok(Peer {
-        name: setting.name.clone(),
-        kind: Kind::Switch,
-        a: End { netns: a, device: "tap0".into() },
-        b: End { netns: b, device: "tap0".into() },
-        target: B,
         forwarders: vec![switch.pid(), plug_a.pid(), plug_b.pid()],
-        between: Vec::new(),
-        largest_mtu: 1500,
         processes: vec![plug_a, plug_b, switch],
-        tear_down: None,
+        ..Peer::between(setting, end(a), end(b), B)
     })
 }
 

@@ -16,7 +16,7 @@ const DRAIN: Duration = Duration::from_millis(100);
 pub(super) fn measure(peer: &Peer, seconds: u32, size: usize) -> Result<Done> {
     let before = peer.b.netns.link(&peer.b.device)?;
     let mut flood = peer.a.netns.command(ourselves()?);
-    flood.args(["frames", &peer.a.device, &before.mac, &seconds.to_string(), &size.to_string()]);
+    flood.args(["frames", &peer.a.device, &seconds.to_string(), &size.to_string(), &before.mac]);
     let flooded: Flooded = answer("frames", &run(flood)?)?;
     let after = peer.b.netns.link(&peer.b.device)?;
     thread::sleep(DRAIN);

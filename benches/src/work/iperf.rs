@@ -31,6 +31,12 @@ pub(super) fn streams(peer: &Peer, seconds: u32, options: &[&[&str]]) -> Result<
     Ok(Done { values: vec![received.bits_per_second / 1e9], amount: received.bytes / 1e9 })
 }
 
+/// One stream in megabits, for paths that carry little.
+pub(super) fn megabits(peer: &Peer, seconds: u32, options: &[&str]) -> Result<Done> {
+    let Done { values, amount } = streams(peer, seconds, &[options])?;
+    Ok(Done { values: values.into_iter().map(|gigabits| gigabits * 1e3).collect(), amount })
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Received {
     bits_per_second: f64,

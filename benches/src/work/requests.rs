@@ -16,6 +16,8 @@ use crate::{
 };
 
 const PORT: u16 = 5301;
+/// Containers that one sample is the median of.
+const STARTS: usize = 5;
 /// More failed connections than this make the rate meaningless.
 const FAILURES_ALLOWED: f64 = 0.01;
 
@@ -34,6 +36,20 @@ pub(super) fn connects(peer: &Peer, seconds: u32) -> Result<Done> {
     }
     let connections = connected.connections as f64;
     Ok(Done { values: vec![connections / connected.seconds], amount: connections / 1e6 })
+}
+
+/// Runs containers one after the other; the median of how long each took, in milliseconds.
+pub(super) fn starts(peer: &Peer, _: u32) -> Result<Done> {
+    let mut took = Vec::new();
+    for _ in 0..STARTS {
+        let none = || BenchError::Command { command: peer.name.clone(), said: "has no containers".into() };
+        let command = peer.start_command().ok_or_else(none)?;
+        let begun = Instant::now();
+        run(command)?;
+        took.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    took.sort_unstable_by(f64::total_cmp);
+    Ok(Done { values: vec![crate::stats::quantile(&took, 0.5)], amount: STARTS as f64 })
 }
 
 /// Waits until a program at A gets an echo from one at B.

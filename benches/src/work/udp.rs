@@ -65,6 +65,13 @@ pub(super) fn highest(peer: &Peer, way: Way, payload: usize) -> Result<Done> {
     Ok(Done { values: vec![highest], amount: received as f64 / 1e6 })
 }
 
+/// The percentage lost at a steady rate, as it is, without a second try.
+pub(super) fn lost(peer: &Peer, payload: usize, kpps: f64, seconds: u32) -> Result<Done> {
+    let seen = trial_of(peer, Way::Up, payload, kpps, f64::from(seconds))?;
+    let lost = seen.sent.saturating_sub(seen.received) as f64 / seen.sent as f64;
+    Ok(Done { values: vec![lost * 100.0], amount: seen.received as f64 / 1e6 })
+}
+
 /// Halves the ladder until the highest clean rung is found; returns the best rate that a clean trial received.
 fn search(mut trial: impl FnMut(f64) -> Result<Trial>) -> Result<f64> {
     let (mut clean, mut lossy) = (-1, RUNGS);
@@ -87,12 +94,16 @@ fn search(mut trial: impl FnMut(f64) -> Result<Trial>) -> Result<f64> {
 }
 
 fn trial(peer: &Peer, way: Way, payload: usize, kpps: f64) -> Result<Trial> {
+    trial_of(peer, way, payload, kpps, TRIAL.as_secs_f64())
+}
+
+fn trial_of(peer: &Peer, way: Way, payload: usize, kpps: f64, seconds: f64) -> Result<Trial> {
     let (sender, receiver) = match way {
         Way::Up => (&peer.a, &peer.b),
         Way::Down => (&peer.b, &peer.a),
     };
     let mut send = sender.netns.command(ourselves()?);
-    send.args(["udp-send", &payload.to_string(), &kpps.to_string(), &TRIAL.as_secs_f64().to_string()]);
+    send.args(["udp-send", &payload.to_string(), &kpps.to_string(), &seconds.to_string()]);
     let mut receive = receiver.netns.command(ourselves()?);
     receive.arg("udp-receive");
     let (sent, receiver) = match way {
