@@ -220,6 +220,25 @@ pub(crate) mod mount {
     }
 }
 
+/// The allocator (mallopt(3)).
+pub(crate) mod memory {
+    /// From now on what is allocated with `bytes` bytes or more has pages of its own, which cost nothing until they are written and go
+    /// back to the kernel as soon as they are freed. Without this the C library raises that bound with what is freed.
+    #[cfg(target_env = "gnu")]
+    pub(crate) fn map_from(bytes: i32) {
+        const MAPPINGS: i32 = i32::MAX;
+        // SAFETY: both set a number under the allocator's own lock. What it does not take it leaves as it was.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, bytes);
+            libc::mallopt(libc::M_MMAP_MAX, MAPPINGS);
+        }
+    }
+
+    /// Other allocators have bounds of their own.
+    #[cfg(not(target_env = "gnu"))]
+    pub(crate) fn map_from(_: i32) {}
+}
+
 /// Packet sockets (packet(7)).
 pub(crate) mod packet {
     use std::{

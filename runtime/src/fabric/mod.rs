@@ -68,7 +68,10 @@ pub use self::{
     packet_port::PacketPort,
     port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
 };
-use crate::{host, spec::Backend};
+use crate::{host, spec::Backend, sys};
+
+/// Allocations as large as the smallest buffer of a flow: tens of thousands of them come and go.
+const MAPPED: i32 = 16 * 1024;
 
 /// The data plane. Dropping it stops its workers, and with them every flow.
 #[derive(Debug)]
@@ -97,6 +100,7 @@ fn io(what: &'static str) -> impl FnOnce(nix::Error) -> FabricError {
 impl Fabric {
     /// Starts the workers, and raises the process's limit of descriptors as far as it may: every flow has one.
     pub fn start(workers: NonZeroUsize) -> Result<Self, FabricError> {
+        sys::memory::map_from(MAPPED);
         let budget = Budget::of(raise_descriptor_limit());
         let clock = Clock::start();
         let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get(), budget)) };
