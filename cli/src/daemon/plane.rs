@@ -120,6 +120,9 @@ pub(crate) trait Launcher: fmt::Debug + Send + Sync {
     /// Starts the supervisor of a container whose record is on disk; it says hello on its own.
     fn supervisor(&self, id: &str) -> super::error::Result<()>;
 
+    /// Ends and removes what the lost supervisor of a container left in control groups, in a process of its own.
+    fn sweep(&self, id: &str);
+
     /// Makes the user namespace of the instance; `None` where containers need none (root).
     fn user_namespace(&self) -> super::error::Result<Option<OwnedFd>>;
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use netloom_runtime::{
+    cgroup::ledger,
     channel::{AsyncChannel, Channel, ChannelError, Listener},
     protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
     supervisor, userns,
@@ -248,6 +249,14 @@ impl Launcher for Processes {
         // Its first session is not needed: it is asked to start once it has said hello.
         let spawned = supervisor::spawn(&self.root, id);
         spawned.map(drop).map_err(|error| Error::failed(format!("cannot start a supervisor: {error}")))
+    }
+
+    fn sweep(&self, id: &str) {
+        match ledger::sweep_later(&self.root.join("containers").join(id)) {
+            Ok(true) => tracing::info!(id, "control groups are swept"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(id, %error, "control groups of a lost container may be left"),
+        }
     }
 
     fn user_namespace(&self) -> Result<Option<OwnedFd>> {

@@ -78,6 +78,8 @@ impl Launcher for Nobody {
         Ok(())
     }
 
+    fn sweep(&self, _: &str) {}
+
     fn user_namespace(&self) -> Result<Option<OwnedFd>> {
         Ok(None)
     }

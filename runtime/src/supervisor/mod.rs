@@ -62,6 +62,7 @@ use self::{
     streams::Streams,
 };
 use crate::{
+    cgroup::ledger,
     protocol::{Failure, FromSupervisor},
     sockets::{self, listen_for_sessions},
     spec::Record,
@@ -160,6 +161,8 @@ impl Supervisor {
             nix::Error::EAGAIN => io::Error::other("it has a supervisor already"),
             other => other.into(),
         })?;
+        // What cannot be swept now is named there still.
+        let _ = ledger::sweep_left(&dir);
         let record: Record = serde_json::from_slice(&fs::read(dir.join("record.json"))?)?;
         let mask = SigSet::from_iter([Signal::SIGCHLD]);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
@@ -278,6 +281,8 @@ impl Supervisor {
     /// The last words, to whoever still listens.
     fn farewell(&mut self) {
         self.link.drain(&self.poll);
+        // The daemon takes the end of our connection for the end of everything.
+        self.container.cgroup.end();
         for session in self.sessions.values_mut() {
             let _ = session.stream.set_nonblocking(false);
             let _ = session.stream.set_write_timeout(Some(Duration::from_secs(1)));
