@@ -1,7 +1,7 @@
 //! `netloom`: containers on a network that lives in userspace.
 //!
-//! One binary, five processes: the command that a person types, and the daemon, the supervisors, the holders and the helpers that it
-//! starts.
+//! One binary, six processes: the command that a person types, and the daemon, the supervisors, the holders, the helpers and the sweeps
+//! that it starts.
 //! The hidden words that make it one of the latter are looked for before anything else is done.
 #![forbid(unsafe_code)]
 
@@ -18,7 +18,7 @@ pub mod words;
 
 use std::{ffi::OsString, io, path::Path, process::ExitCode};
 
-use netloom_runtime::{helper, holder, supervisor};
+use netloom_runtime::{cgroup::ledger, helper, holder, supervisor};
 
 use args::help::{Instead, parse};
 use error::CliError;
@@ -37,12 +37,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// The other processes: `__supervisor ROOT ID`, `__holder ROOT`, `__helper`, `--root DIR __daemon`.
+/// The other processes: `__supervisor ROOT ID`, `__holder ROOT`, `__helper`, `__sweep`, `--root DIR __daemon`.
 fn hidden(words: &[OsString]) -> Option<ExitCode> {
     match words {
         [_, word, rest @ ..] if word == supervisor::ARGUMENT => Some(supervisor::main(rest.iter().cloned(), start_daemon)),
         [_, word, rest @ ..] if word == holder::ARGUMENT => Some(holder::main(rest.iter().cloned(), start_daemon)),
         [_, word, ..] if word == helper::ARGUMENT => Some(helper::main()),
+        [_, word] if word == ledger::ARGUMENT => Some(ledger::main()),
         [_, option, root, word, ..] if option == "--root" && word == "__daemon" => Some(daemon::main(Path::new(root))),
         _ => None,
     }

@@ -18,6 +18,7 @@ pub mod probe;
 mod process;
 pub mod protocol;
 pub mod rootfs;
+mod shield;
 pub mod socket_path;
 pub mod sockets;
 pub mod spec;

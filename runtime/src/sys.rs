@@ -195,10 +195,38 @@ pub(crate) mod rights {
 
 /// Mounts, where nix has no call.
 pub(crate) mod mount {
-    use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path};
+    use std::{
+        ffi::CString,
+        os::{
+            fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+            unix::ffi::OsStrExt,
+        },
+        path::Path,
+    };
 
     use libc::c_uint;
     use nix::errno::Errno;
+
+    use super::process::own;
+
+    /// A mount of what lies at `path` alone, in no namespace, for as long as the descriptor is open (open_tree(2), Linux 5.2).
+    /// Close-on-exec.
+    pub(crate) fn clone_of(path: &Path) -> nix::Result<OwnedFd> {
+        let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+        // SAFETY: the path is a C string that outlives the call.
+        let fd = Errno::result(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })?;
+        Ok(own(fd as RawFd))
+    }
+
+    /// Lets nothing be written by this mount, not even a file's attributes (mount_setattr(2), Linux 5.12).
+    pub(crate) fn make_read_only(mount: BorrowedFd<'_>) -> nix::Result<()> {
+        let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+        let (size, flags) = (size_of_val(&attr), libc::AT_EMPTY_PATH as c_uint);
+        // SAFETY: an empty C string and a whole mount_attr of the size beside it; both outlive the call.
+        let done = unsafe { libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, &raw const attr, size) };
+        Errno::result(done).map(drop)
+    }
 
     /// mount_setattr(2): adds attributes (MOUNT_ATTR_) to the mount at `path`, and to those below it if `recursive`. What the
     /// kernel has locked stays as it is.

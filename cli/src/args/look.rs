@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use netloom_switch::Mac;
 
 use super::format::{FormatArgs, ListArgs};
-use crate::words::network::mac;
+use crate::words::{
+    network::mac,
+    quantity::{Since, since},
+};
 
 /// List the addresses that switches have learned
 #[derive(Args, Debug)]
@@ -90,11 +93,19 @@ pub struct DropsArgs {
 
 /// Print what happens to containers and networks
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom events -f\n  $ netloom events -f --format '{{.time}} {{.action}} {{.name}}'")]
+#[command(
+    after_help = "EXAMPLES:\n  $ netloom events -f\n  $ netloom events --since 10m\n  $ netloom events -f --format '{{.time}} {{.action}} {{.name}}'"
+)]
 pub struct EventsArgs {
-    /// Go on until interrupted
+    /// Go on until interrupted, or until `--until`
     #[arg(short, long)]
     pub follow: bool,
+    /// What happened since a time (2026-01-31T12:00:00Z) or not longer ago than 10m
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub since: Option<Since>,
+    /// What happened before a time, or longer ago than 10m
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub until: Option<Since>,
     #[command(flatten)]
     pub format: FormatArgs,
 }

@@ -102,8 +102,11 @@ pub struct InspectArgs {
 
 /// Remove networks that no container is on
 #[derive(Args, Debug)]
-#[command(after_help = "EXAMPLES:\n  $ netloom network rm blue")]
+#[command(after_help = "EXAMPLES:\n  $ netloom network rm blue\n  $ netloom network rm -f blue")]
 pub struct RmArgs {
+    /// A network that does not exist is no error
+    #[arg(short, long)]
+    pub force: bool,
     #[arg(required = true, value_name = "NETWORK")]
     pub networks: Vec<String>,
 }

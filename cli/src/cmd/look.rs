@@ -109,8 +109,15 @@ impl Seen {
 
 pub fn events(args: &EventsArgs, context: &Context) -> Result<(), CliError> {
     let format = Format::of_stream::<Event>(&args.format)?;
-    let view = View { no_trunc: false, now: SystemTime::now() };
-    context.client.lines(&format!("/v1/events?follow={}", args.follow), |line| {
+    let now = SystemTime::now();
+    let view = View { no_trunc: false, now };
+    let mut path = format!("/v1/events?follow={}", args.follow);
+    for (key, time) in [("since", args.since), ("until", args.until)] {
+        if let Some(time) = time {
+            path += &format!("&{key}={}", humantime::format_rfc3339_millis(time.resolve(now)));
+        }
+    }
+    context.client.lines(&path, |line| {
         let event: Event = serde_json::from_slice(line).map_err(|error| CliError::failed(format!("an event makes no sense: {error}")))?;
         output::stream_item(&event, &format, |event| printable(event.cells(&view).join(" ").trim_end()))
     })

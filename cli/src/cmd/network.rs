@@ -20,7 +20,7 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
         NetworkCommand::Ls(args) => ls(&args, context),
         NetworkCommand::Inspect(args) => inspect(&args, context),
         NetworkCommand::Rm(args) => each(&args.networks, context, |name| {
-            client.delete::<Option<()>>(&network_path(name))?;
+            client.delete::<Option<()>>(&format!("{}?force={}", network_path(name), args.force))?;
             Ok(Some(name.to_owned()))
         }),
         NetworkCommand::Prune(_) => {

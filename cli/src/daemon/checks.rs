@@ -2,7 +2,7 @@
 //!
 //! The command line checked the syntax; here is what needs the other containers and networks to be known.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use netloom_runtime::{
     channel::MESSAGE_MAX,
@@ -17,6 +17,10 @@ use super::{
     networks::check_mtu,
     state::State,
 };
+use crate::words::{
+    mount::{device, mount_target},
+    quantity::MEMORY_LEAST,
+};
 
 impl Daemon {
     /// Whether a container of this kind can be created. `id` is its own, if it is there already.
@@ -25,6 +29,7 @@ impl Daemon {
             return Err(Error::invalid("a container needs a command"));
         }
         check_mode(spec)?;
+        check_bounds(spec)?;
         check_size(&spec.network)?;
         match &spec.network.mode {
             NetworkMode::Bridge => check_networks(state, &spec.network)?,
@@ -73,6 +78,24 @@ fn check_size(spec: &NetworkSpec) -> Result<()> {
     }
     Err(Error::invalid(format!("the container's network options come to {length} bytes, more than {NETWORK_MAX}"))
         .hint("give fewer --add-host, --publish, --net, --network-alias or --dns"))
+}
+
+/// What the command line refuses by its words, for those who speak to the API themselves.
+fn check_bounds(spec: &ContainerSpec) -> Result<()> {
+    if spec.limits.memory.is_some_and(|bytes| bytes < MEMORY_LEAST) {
+        return Err(Error::invalid("the memory limit is not enough for a container: 6m is the least"));
+    }
+    let refused = |place: &Path, what: &str| Error::invalid(format!("`{}` is not {what}", place.display()));
+    for place in spec.root.volumes.iter().map(|volume| &volume.target).chain(&spec.root.tmpfs) {
+        mount_target(&place.to_string_lossy()).map_err(|error| Error::invalid(error.to_string()))?;
+    }
+    if let Some(volume) = spec.root.volumes.iter().find(|volume| !volume.source.is_absolute()) {
+        return Err(refused(&volume.source, "an absolute path of the host"));
+    }
+    for node in &spec.root.devices {
+        device(&node.to_string_lossy()).map_err(|error| Error::invalid(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Options that mean nothing in a network mode are refused by name.

@@ -228,6 +228,7 @@ impl Daemon {
         let state = &mut *guard;
         if state.leaving.get(id).and_then(|container| container.link.as_ref()).is_some_and(|link| link.wire.is(wire)) {
             if let Some(container) = state.leaving.remove(id) {
+                self.launcher.sweep_groups(id);
                 self.bury(container);
             }
             return;
@@ -243,6 +244,8 @@ impl Daemon {
 
     /// Settles a container that has no supervisor any more, whatever it was doing.
     pub(crate) fn supervisor_lost(&self, state: &mut State, id: &str) {
+        // Before anybody may start another one, whose groups have the same names.
+        self.launcher.sweep_groups(id);
         let Some(container) = state.containers.get_mut(id) else { return };
         let again = container.status.wanted && container.record.spec.restart == RestartPolicy::Always;
         if container.is_active() {

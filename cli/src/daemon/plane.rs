@@ -123,6 +123,9 @@ pub(crate) trait Launcher: fmt::Debug + Send + Sync {
     /// Starts the supervisor of a container whose record is on disk; it says hello on its own.
     fn supervisor(&self, id: &str) -> super::error::Result<()>;
 
+    /// Ends and removes what the lost supervisor of a container left in control groups, in a process of its own.
+    fn sweep_groups(&self, id: &str);
+
     /// Makes the user namespace of the instance; `None` where containers need none (root).
     fn user_namespace(&self) -> super::error::Result<Option<OwnedFd>>;
 
@@ -130,5 +133,5 @@ pub(crate) trait Launcher: fmt::Debug + Send + Sync {
     fn layers(&self) -> Layers;
 
     /// Removes those that nobody uses, meanwhile.
-    fn sweep(&self, namespace: OwnedFd);
+    fn sweep_layers(&self, namespace: OwnedFd);
 }

@@ -69,7 +69,10 @@ impl Daemon {
                     known.insert(id.clone());
                     state.containers.insert(id, Container::new(record, status));
                 }
-                Ok(None) => store::remove_directory(&directory).unwrap_or_else(|error| tracing::error!(%error, "left behind")),
+                Ok(None) => {
+                    self.launcher.sweep_groups(&id);
+                    store::remove_directory(&directory).unwrap_or_else(|error| tracing::error!(%error, "left behind"));
+                }
                 Err(error) => tracing::error!(%error, "a container cannot be read"),
             }
         }

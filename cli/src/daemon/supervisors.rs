@@ -12,6 +12,7 @@ use std::{
 };
 
 use netloom_runtime::{
+    cgroup::ledger,
     channel::{AsyncChannel, Channel, ChannelError, Listener},
     protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
     rootfs::upper::{self, Layers},
@@ -223,7 +224,7 @@ impl Daemon {
             let Layers { names, unused } = self.launcher.layers();
             if unused {
                 match self.user_namespace().await {
-                    Ok(namespace) => namespace.into_iter().for_each(|namespace| self.launcher.sweep(namespace)),
+                    Ok(namespace) => namespace.into_iter().for_each(|namespace| self.launcher.sweep_layers(namespace)),
                     Err(error) => tracing::error!(error = error.message, "layers that nobody uses stay"),
                 }
                 return;
@@ -277,6 +278,14 @@ impl Launcher for Processes {
         spawned.map(drop).map_err(|error| Error::failed(format!("cannot start a supervisor: {error}")))
     }
 
+    fn sweep_groups(&self, id: &str) {
+        match ledger::sweep_later(&self.root.join("containers").join(id)) {
+            Ok(true) => tracing::info!(id, "control groups are swept"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(id, %error, "control groups of a lost container may be left"),
+        }
+    }
+
     fn user_namespace(&self) -> Result<Option<OwnedFd>> {
         if self.is_root {
             return Ok(None);
@@ -293,7 +302,7 @@ impl Launcher for Processes {
         upper::survey(&self.root)
     }
 
-    fn sweep(&self, namespace: OwnedFd) {
+    fn sweep_layers(&self, namespace: OwnedFd) {
         let root = self.root.clone();
         let sweep = move || upper::sweep(&root, namespace).unwrap_or_else(|error| tracing::error!(%error, "not swept"));
         if let Err(error) = thread::Builder::new().name("sweep".to_owned()).spawn(sweep) {

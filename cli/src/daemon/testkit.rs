@@ -79,6 +79,8 @@ impl Launcher for Nobody {
         Ok(())
     }
 
+    fn sweep_groups(&self, _: &str) {}
+
     fn user_namespace(&self) -> Result<Option<OwnedFd>> {
         Ok(None)
     }
@@ -87,7 +89,7 @@ impl Launcher for Nobody {
         Layers::default()
     }
 
-    fn sweep(&self, _: OwnedFd) {}
+    fn sweep_layers(&self, _: OwnedFd) {}
 }
 
 /// A data plane that keeps what it was told; its port numbers are never used twice.

@@ -519,3 +519,30 @@ async fn network_options_that_fit_in_no_message_are_refused_and_so_is_a_plan() {
     let Some(ToSupervisor::Refused { failure }) = supervisor.hear().await else { panic!("the supervisor waits for ever") };
     assert!(failure.message.contains("longer than") && failure.hint.is_some(), "{}", failure.message);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn what_the_command_line_refuses_by_its_words_is_refused_here_too() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon();
+    let volume =
+        |source: &str, target: &str| netloom_runtime::spec::Volume { source: source.into(), target: target.into(), read_only: false };
+    let refused = |change: &dyn Fn(&mut netloom_runtime::spec::ContainerSpec), named: &str| {
+        let mut wanted = spec(&["bridge"]);
+        change(&mut wanted);
+        let error = daemon.create(named_other(wanted)).unwrap_err();
+        assert!(error.kind == Kind::Invalid && error.message.contains(named), "{}", error.message);
+    };
+    refused(&|spec| spec.limits.memory = Some(4096), "6m");
+    refused(&|spec| spec.root.tmpfs = vec!["/proc".into()], "/proc");
+    refused(&|spec| spec.root.volumes = vec![volume("/srv", "/x/../dev")], "/dev");
+    refused(&|spec| spec.root.volumes = vec![volume("srv", "/srv")], "absolute");
+    refused(&|spec| spec.root.devices = vec!["/dev/../etc/passwd".into()], "device");
+    let mut fine = spec(&["bridge"]);
+    fine.limits.memory = Some(6 << 20);
+    fine.root.volumes = vec![volume("/srv", "/srv")];
+    daemon.create(named_other(fine)).unwrap();
+}
+
+fn named_other(wanted: netloom_runtime::spec::ContainerSpec) -> CreateContainer {
+    named("other", wanted)
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::{WordError, not};
 
 /// The least that `--memory` takes, as in docker: a process cannot even start in much less.
-const MEMORY_LEAST: u64 = 6 << 20;
+pub const MEMORY_LEAST: u64 = 6 << 20;
 
 /// `--memory`
 pub fn memory(word: &str) -> Result<u64, WordError> {

@@ -5,9 +5,10 @@
 //!   `memory` and `pids` for limits at the start, `freezer` at the first pause.
 //! - Neither: no limits, which is said when one is asked for; pause stops the processes by signal; usage comes from /proc.
 //!
-//! A group is removed once its last process is gone.
+//! A group is removed once its last process is gone: by the supervisor, or by whoever finds it gone ([`ledger`]).
 
 mod hierarchy;
+pub mod ledger;
 mod processes;
 mod usage;
 
@@ -39,26 +40,22 @@ pub(crate) struct Cgroup {
     entered: Vec<PathBuf>,
     freezer: Option<PathBuf>,
     stopped: bool,
+    /// The container's directory, where they are written down.
+    dir: PathBuf,
 }
 
 impl Cgroup {
-    /// Makes the groups for a start, with their limits.
+    /// Makes the groups for a start, with their limits; those of an earlier one that are still there are used again. They are written
+    /// down in `dir` before they are made.
     ///
-    /// Errors: a limit that cannot be enforced here, by name.
-    pub(crate) fn create(id: &str, limits: &LimitSpec) -> Result<Self> {
+    /// Errors: a limit that cannot be enforced here, by name; what was made is for [`Self::remove`].
+    pub(crate) fn create(&mut self, dir: &Path, id: &str, limits: &LimitSpec) -> Result<()> {
+        dir.clone_into(&mut self.dir);
         let survey = Survey::read();
-        let mut made = Self::default();
-        let done = match survey.kind() {
-            Kind::Unified => made.create_unified(&survey, id, limits),
-            Kind::Legacy => made.create_legacy(&survey, id, limits),
+        match survey.kind() {
+            Kind::Unified => self.create_unified(&survey, id, limits),
+            Kind::Legacy => self.create_legacy(&survey, id, limits),
             Kind::None => refuse_limits(limits, "there are no control groups here"),
-        };
-        match done {
-            Ok(()) => Ok(made),
-            Err(fault) => {
-                made.remove();
-                Err(fault)
-            }
         }
     }
 
@@ -67,10 +64,13 @@ impl Cgroup {
             return refuse_limits(limits, "no control group has been delegated to this user");
         };
         let group = parent.join(name(id));
-        if fs::create_dir(&group).is_err() {
+        self.unified = Some(group.clone());
+        self.write_down()?;
+        if make(&group).is_err() {
+            self.unified = None;
+            self.write_down()?;
             return refuse_limits(limits, "the control group of this user cannot be divided");
         }
-        self.unified = Some(group.clone());
         for (option, controller, file, value) in wanted(limits, "memory.max", "pids.max") {
             survey.enable(&parent, controller);
             fs::write(group.join(file), value.to_string()).map_err(|error| unenforceable(option, &error.to_string()))?;
@@ -82,11 +82,23 @@ impl Cgroup {
         for (option, controller, file, value) in wanted(limits, "memory.limit_in_bytes", "pids.max") {
             let group = survey.legacy(controller).map(|own| own.join(name(id)));
             let group = group.ok_or_else(|| unenforceable(option, "the controller is not mounted"))?;
-            fs::create_dir(&group).map_err(|error| unenforceable(option, &error.to_string()))?;
-            self.entered.push(group.clone());
+            if !self.entered.contains(&group) {
+                self.entered.push(group.clone());
+                self.write_down()?;
+            }
+            make(&group).map_err(|error| unenforceable(option, &error.to_string()))?;
             fs::write(group.join(file), value.to_string()).map_err(|error| unenforceable(option, &error.to_string()))?;
         }
         Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.unified.iter().chain(&self.entered).chain(&self.freezer)
+    }
+
+    fn write_down(&self) -> Result<()> {
+        let groups: Vec<_> = self.all().map(PathBuf::as_path).collect();
+        ledger::write(&self.dir, &groups).doing("write down the container's control groups")
     }
 
     /// The files that a process enters the groups by.
@@ -101,7 +113,7 @@ impl Cgroup {
             return wait_for(&group.join("cgroup.events"), "frozen 1");
         }
         if self.freezer.is_none() {
-            self.freezer = Survey::read().legacy("freezer").map(|own| own.join(name(id))).filter(|group| fs::create_dir(group).is_ok());
+            self.make_freezer(id);
         }
         let Some(group) = &self.freezer else {
             self.stopped = true;
@@ -125,6 +137,17 @@ impl Cgroup {
         wait_for(&group.join("freezer.state"), "FROZEN")
     }
 
+    /// Where there can be none, there is none.
+    fn make_freezer(&mut self, id: &str) {
+        self.freezer = Survey::read().legacy("freezer").map(|own| own.join(name(id)));
+        let made = |group: &PathBuf| self.write_down().is_ok() && make(group).is_ok();
+        if !self.freezer.as_ref().is_some_and(made) {
+            self.freezer = None;
+            // A name too many is no harm.
+            let _ = self.write_down();
+        }
+    }
+
     /// Lets them go on.
     pub(crate) fn thaw(&mut self, init: i32, namespace: u64) -> Result<()> {
         if std::mem::take(&mut self.stopped) {
@@ -141,6 +164,9 @@ impl Cgroup {
 
     /// Removes the groups; `false` while some process is still on its way out.
     pub(crate) fn remove(&mut self) -> bool {
+        if self.all().next().is_none() {
+            return true;
+        }
         let gone = |group: &PathBuf| match fs::remove_dir(group) {
             Ok(()) => true,
             Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -148,7 +174,31 @@ impl Cgroup {
         self.entered.retain(|group| !gone(group));
         self.unified.take_if(|group| gone(group));
         self.freezer.take_if(|group| gone(group));
-        self.entered.is_empty() && self.unified.is_none() && self.freezer.is_none()
+        let none = self.all().next().is_none();
+        if none {
+            // A name too many is no harm.
+            let _ = self.write_down();
+        }
+        none
+    }
+
+    /// Kills what is left in them and removes them, in bounded time.
+    pub(crate) fn end(&mut self) {
+        if !self.remove() {
+            // Whoever looks after this container next finds what could not be ended.
+            let _ = ledger::sweep_left(&self.dir);
+        }
+    }
+}
+
+/// Makes a group, or takes the one that is there.
+fn make(group: &Path) -> io::Result<()> {
+    match fs::create_dir(group) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            ledger::thaw(group);
+            Ok(())
+        }
+        other => other,
     }
 }
 

@@ -80,6 +80,8 @@ pub(crate) enum Report {
     Unlinked,
     /// An interface was added to a namespace that is not ours. Descriptors: its own, the namespace.
     Attached { port: Attachment },
+    /// The program's own file was bound. Descriptor: the mount.
+    Bound,
     /// The command is about to be executed; the end of the connection says that it was. Descriptor: its pidfd.
     Executing,
     /// Nothing more will come of it.

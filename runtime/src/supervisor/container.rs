@@ -20,6 +20,8 @@ use crate::{
 
 /// How often a control group whose last process is on its way out is tried again.
 const SWEEP: Duration = Duration::from_millis(20);
+/// How long a start may take, whatever it waits for. Even the first one on a loaded disk takes a tenth of it.
+pub(super) const START_TIME: Duration = Duration::from_secs(25);
 const KILLED: i32 = 128 + libc::SIGKILL;
 
 /// Where the container stands; see the picture of [`super`].
@@ -81,9 +83,11 @@ pub(super) struct Container {
     pub(super) stopping: bool,
     pub(super) removing: Option<RequestId>,
     kill_at: Option<Instant>,
-    sweep_at: Option<Instant>,
+    pub(super) sweep_at: Option<Instant>,
     /// A daemon that is not there by then fails the start that waits for it.
     pub(super) daemon_until: Option<Instant>,
+    /// A start that is not done by then has failed.
+    pub(super) start_until: Option<Instant>,
     pub(super) command: i32,
     pub(super) paused: bool,
     pub(super) started: Option<(Instant, String)>,
@@ -115,6 +119,7 @@ impl Container {
             kill_at: None,
             sweep_at: None,
             daemon_until: None,
+            start_until: None,
             command: 0,
             paused: false,
             started: None,
@@ -126,6 +131,10 @@ impl Container {
         !matches!(self.phase, Phase::Idle)
     }
 
+    fn is_starting(&self) -> bool {
+        matches!(self.phase, Phase::Preparing | Phase::Building | Phase::Attaching | Phase::Executing)
+    }
+
     pub(super) fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Running)
     }
@@ -133,7 +142,8 @@ impl Container {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let delayed = if let Phase::Delayed(until) = self.phase { Some(until) } else { None };
         let daemon = self.daemon_until.filter(|_| matches!(self.phase, Phase::Preparing));
-        [delayed, daemon, self.kill_at, self.sweep_at].into_iter().flatten().min()
+        let start = self.start_until.filter(|_| self.is_starting());
+        [delayed, daemon, start, self.kill_at, self.sweep_at].into_iter().flatten().min()
     }
 
     /// As the daemon is told it.
@@ -240,6 +250,22 @@ impl Supervisor {
             let hint = Some("its log is `daemon.log` in the instance's root".to_owned());
             self.start_failed(Failure { message: "the daemon does not answer".to_owned(), hint, code: OWN_FAILURE });
         }
+        if self.container.is_starting() && due(self.container.start_until) {
+            self.start_takes_too_long();
+        }
+    }
+
+    /// A helper that was stopped, a file that never opens: whoever asked for the start is not to wait for them.
+    fn start_takes_too_long(&mut self) {
+        let doing = match self.container.phase {
+            Phase::Preparing => "the daemon gave no addresses",
+            Phase::Building => "its namespaces and files were not made",
+            Phase::Attaching => "the daemon did not take its interfaces",
+            _ => "its command was not executed",
+        };
+        let message = format!("the container did not start within {} s: {doing}", START_TIME.as_secs());
+        let hint = Some("a file system that it needs may not answer, or a process of netloom may be stopped".to_owned());
+        self.start_failed(Failure { message, hint, code: OWN_FAILURE });
     }
 
     fn sweep(&mut self) {

@@ -36,7 +36,7 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{ExitCode, Stdio},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -62,7 +62,9 @@ use self::{
     streams::Streams,
 };
 use crate::{
+    cgroup::ledger,
     protocol::{Failure, FromSupervisor},
+    shield,
     sockets::{self, listen_for_sessions},
     spec::Record,
 };
@@ -70,13 +72,16 @@ use crate::{
 /// The first argument of the program that makes it a supervisor; the root and the container's ID follow.
 pub const ARGUMENT: &str = "__supervisor";
 
+/// The word after them when the supervisor has executed itself once more.
+const AGAIN: &str = "again";
+
 /// How long no session is accepted once one could not be.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 
 /// Starts the supervisor of a container whose record is on disk, and returns its first session. It inherits the caller's limits.
 pub fn spawn(root: &Path, id: &str) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new("/proc/self/exe");
+    let (mut command, _mount) = shield::command();
     command.arg(ARGUMENT).arg(root).arg(id).stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn()?;
     Ok(ours)
@@ -90,9 +95,11 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, start_daemon: DaemonS
     let (Some(root), Some(id)) = (arguments.next(), arguments.next().and_then(|id| id.into_string().ok())) else {
         return ExitCode::from(2);
     };
+    let again = [ARGUMENT.into(), root.clone(), (&id).into(), AGAIN.into()];
+    let shielded = shield::ensure(&again, arguments.next().is_some_and(|word| word == AGAIN));
     let Ok(first) = detach() else { return ExitCode::FAILURE };
     let Ok(mut first) = Session::new(first) else { return ExitCode::FAILURE };
-    match Supervisor::new(Path::new(&root), &id, start_daemon) {
+    match shielded.and_then(|()| Supervisor::new(Path::new(&root), &id, start_daemon)) {
         Ok(mut supervisor) => {
             supervisor.adopt(first);
             supervisor.run();
@@ -160,6 +167,8 @@ impl Supervisor {
             nix::Error::EAGAIN => io::Error::other("it has a supervisor already"),
             other => other.into(),
         })?;
+        // What cannot be swept now is named there still.
+        let _ = ledger::sweep_left(&dir);
         let record: Record = serde_json::from_slice(&fs::read(dir.join("record.json"))?)?;
         let mask = SigSet::from_iter([Signal::SIGCHLD]);
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)?;
@@ -278,6 +287,8 @@ impl Supervisor {
     /// The last words, to whoever still listens.
     fn farewell(&mut self) {
         self.link.drain(&self.poll);
+        // The daemon takes the end of our connection for the end of everything.
+        self.container.cgroup.end();
         for session in self.sessions.values_mut() {
             let _ = session.stream.set_nonblocking(false);
             let _ = session.stream.set_write_timeout(Some(Duration::from_secs(1)));

@@ -120,8 +120,8 @@ impl Supervisor {
             }
             // What follows is that the helper ends.
             Report::Unlinked => {}
-            // A holder's.
-            Report::Attached { .. } => {}
+            // A holder's, and what comes before there is a supervisor.
+            Report::Attached { .. } | Report::Bound => {}
             Report::Linked { attachment } => {
                 task.told = true;
                 if let (Purpose::Connect { request }, Some(fd)) = (&task.purpose, fds.into_iter().next()) {

@@ -8,13 +8,12 @@ use std::{
 
 use super::{
     Supervisor,
-    container::Phase,
+    container::{Phase, START_TIME},
     listen,
     process::{Purpose, copy, missing},
     streams::Streams,
 };
 use crate::{
-    cgroup::Cgroup,
     channel::Channel,
     fault::{Doing, Fault, Result},
     helper::{
@@ -37,7 +36,8 @@ impl Supervisor {
     /// Asks the daemon for a plan; if it is not there, it is asked once it is.
     pub(super) fn begin_start(&mut self) {
         self.container.phase = Phase::Preparing;
-        self.container.daemon_until = Some(Instant::now() + DAEMON_TIME);
+        let now = Instant::now();
+        (self.container.daemon_until, self.container.start_until) = (Some(now + DAEMON_TIME), Some(now + START_TIME));
         if let Err(fault) = check(&self.record.spec) {
             return self.start_failed(fault.into());
         }
@@ -63,7 +63,9 @@ impl Supervisor {
     fn build(&mut self) -> Result<()> {
         let base = self.dir.join("root");
         std::fs::create_dir_all(&base).doing(format_args!("make {}", base.display()))?;
-        self.container.cgroup = Cgroup::create(&self.id, &self.record.spec.limits)?;
+        // The groups of an earlier run that could not be removed yet are about to be entered again.
+        self.container.sweep_at = None;
+        self.container.cgroup.create(&self.dir, &self.id, &self.record.spec.limits)?;
         let (mut streams, stdio) = if self.record.spec.tty {
             (Streams::default(), None)
         } else {

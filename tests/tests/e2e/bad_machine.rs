@@ -9,7 +9,8 @@ for_both!(
     modes_without_a_port_need_no_tun_device,
     doctor_names_what_is_missing,
     without_control_groups_of_version_2_containers_run,
-    a_root_that_cannot_be_made_is_a_clear_error
+    a_root_that_cannot_be_made_is_a_clear_error,
+    a_start_that_hangs_ends_with_a_clear_error
 );
 for_user!(
     "Root needs no user namespace, and so nothing that one needs.":
@@ -194,4 +195,15 @@ fn missing_subordinate_ids_are_a_clear_error(nl: &Netloom) {
     let ended = after(nl, ": > /tmp/empty-$$; mount --bind /tmp/empty-$$ /etc/subuid; rm /tmp/empty-$$", "doctor");
     let text = format!("{}{}", ended.text(), ended.stderr);
     assert!(text.contains("/etc/subuid") || text.contains("subuid"), "{ended:?}");
+}
+
+fn a_start_that_hangs_ends_with_a_clear_error(nl: &Netloom) {
+    nl.host.make_dir("hung");
+    let dir = nl.host.make_dir("hung/etc");
+    // Whoever looks up the user waits for a writer that never comes.
+    nl.host.ok(&format!("mkfifo -m 644 {}/passwd", dir.display()));
+    let line = format!("run -d --name a -p 8080:80 --rootfs {} /bin/true", nl.host.dir().join("hung").display());
+    clear(&nl.run(&line), 125, &["did not start within"]);
+    nl.expect_nothing_left();
+    assert_eq!(nl.ok("ps -a -q"), "");
 }

@@ -13,7 +13,18 @@ for_both!(
     publications_come_back_with_the_daemon,
     an_exit_while_the_daemon_is_gone_is_known_afterwards,
 );
-for_root!("Where no control group is delegated, as on the tests' machines, only root has limits.": no_control_group_is_left);
+for_both!(
+    a_paused_container_ends_with_its_supervisor,
+    a_paused_container_whose_daemon_and_supervisor_are_killed_ends_with_the_next_command
+);
+for_root!(
+    "Where no control group is delegated, as on the tests' machines, only root has limits.":
+    no_control_group_is_left,
+    a_failed_start_leaves_no_control_group,
+    a_killed_supervisor_leaves_no_control_group,
+    a_killed_supervisor_s_limits_hold_for_the_next_start,
+    groups_left_by_a_killed_instance_are_swept_by_the_next_command,
+);
 
 fn nothing_of_the_host_changes(nl: &Netloom) {
     let before = Snapshot::of_everything(&nl.host);
@@ -142,9 +153,101 @@ fn an_exit_while_the_daemon_is_gone_is_known_afterwards(nl: &Netloom) {
     assert_eq!(at(&nl.inspect("a"), "exit_code"), "5");
 }
 
+/// The control groups of one container, of any hierarchy.
+fn groups(nl: &Netloom, id: &str) -> String {
+    nl.host.ok(&format!("find /sys/fs/cgroup -type d -name *{}*", &id[..12]))
+}
+
 fn no_control_group_is_left(nl: &Netloom) {
     let id = nl.ok("run -d --name a --pids-limit 100 sleep 1000");
+    assert_ne!(groups(nl, &id), "");
+    nl.ok("pause a");
     nl.ok("rm -f a");
-    let left = nl.host.ok(&format!("find /sys/fs/cgroup -type d -name *{}*", &id[..12]));
-    assert_eq!(left, "");
+    assert_eq!(groups(nl, &id), "");
+}
+
+fn a_failed_start_leaves_no_control_group(nl: &Netloom) {
+    let id = nl.ok("create --name a --pids-limit 100 --memory 64m /no/such/program");
+    for _ in 0..3 {
+        // The group of a start that has just failed may still be on its way out when the next one comes.
+        nl.run("start a").exits(1);
+    }
+    wait_until("nothing is left", || groups(nl, &id).is_empty());
+    nl.ok("rm a");
+    let taken = nl.ok("create --name b --pids-limit 100 -p 8080:80 true");
+    let server = nl.host.start(netloom_tests::Place::Host, "busybox nc -l -p 8080");
+    wait_until("the port is taken", || nl.host.ok("ss -Htln").contains(":8080"));
+    assert_ne!(nl.run("start b").code, 0);
+    nl.ok("rm b");
+    assert_eq!(groups(nl, &taken), "", "a removed container's group is left");
+    drop(server);
+}
+
+fn a_killed_supervisor_leaves_no_control_group(nl: &Netloom) {
+    nl.ok("run -d --name other sleep 1000");
+    for options in ["", "--rm"] {
+        let id = nl.ok(&format!("run -d {options} --name a --pids-limit 100 --memory 64m --user 1234 sleep 1000"));
+        assert_eq!(groups(nl, &id).lines().count(), 2);
+        let pid = nl.pid("a");
+        nl.host.kill(nl.supervisor("a"), "KILL");
+        wait_until("the container has ended", || !nl.host.path(&format!("/proc/{pid}")).exists());
+        wait_until("its groups are gone", || groups(nl, &id).is_empty());
+        nl.run("rm -f a");
+    }
+}
+
+fn a_killed_supervisor_s_limits_hold_for_the_next_start(nl: &Netloom) {
+    let id = nl.ok("run -d --name a --pids-limit 20 sleep 1000");
+    for _ in 0..5 {
+        nl.host.kill(nl.supervisor("a"), "KILL");
+        wait_until("the daemon knows", || nl.state("a") == "exited");
+        // At once, while the group may still be swept.
+        nl.ok("start a");
+        let entered = nl.ok("exec a cat /proc/self/cgroup");
+        assert!(entered.lines().any(|line| line.contains("pids") || line.starts_with("0::")), "{entered}");
+        assert_ne!(groups(nl, &id), "", "it runs without its limit");
+        nl.ok("exec a true");
+    }
+    nl.ok("rm -f a");
+    assert_eq!(groups(nl, &id), "");
+}
+
+fn a_paused_container_ends_with_its_supervisor(nl: &Netloom) {
+    nl.ok("run -d --name other sleep 1000");
+    nl.ok("run -d --name a --user 1:1 sh -c 'sleep 1000 & sleep 1000'");
+    let (id, pid) = (at(&nl.inspect("a"), "id"), nl.pid("a"));
+    nl.ok("pause a");
+    nl.host.kill(nl.supervisor("a"), "KILL");
+    wait_until("its processes have ended", || !nl.host.path(&format!("/proc/{pid}")).exists());
+    wait_until("its groups are gone", || groups(nl, &id).is_empty());
+    wait_until("the daemon knows", || nl.state("a") == "exited");
+    nl.ok("start a");
+    assert_eq!(nl.state("a"), "running");
+    nl.ok("pause a");
+    nl.ok("rm -f a other");
+    nl.expect_nothing_left();
+}
+
+fn a_paused_container_whose_daemon_and_supervisor_are_killed_ends_with_the_next_command(nl: &Netloom) {
+    let id = nl.ok("run -d --name a sleep 1000");
+    let (pid, supervisor, daemon) = (nl.pid("a"), nl.supervisor("a"), nl.daemon());
+    nl.ok("pause a");
+    nl.host.ok(&format!("kill -KILL {daemon} {supervisor}"));
+    assert_eq!(nl.state("a"), "exited");
+    wait_until("its processes have ended", || !nl.host.path(&format!("/proc/{pid}")).exists());
+    wait_until("its groups are gone", || groups(nl, &id).is_empty());
+    nl.ok("rm a");
+    nl.expect_nothing_left();
+}
+
+fn groups_left_by_a_killed_instance_are_swept_by_the_next_command(nl: &Netloom) {
+    let id = nl.ok("run -d --name a --memory 64m sleep 1000");
+    wait_until("it is known to run", || nl.state("a") == "running");
+    let all: Vec<String> = nl.host.processes().iter().map(|(pid, _)| pid.to_string()).collect();
+    nl.host.try_run(&format!("kill -KILL {}", all.join(" ")));
+    assert_ne!(groups(nl, &id), "");
+    nl.ok("start a");
+    nl.ok("exec a true");
+    nl.ok("rm -f a");
+    wait_until("nothing is left", || groups(nl, &id).is_empty());
 }

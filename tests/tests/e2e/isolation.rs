@@ -17,6 +17,7 @@ for_both!(
     a_volume_s_link_leads_nowhere_outside,
     no_descriptor_of_the_host_is_inherited,
     no_process_of_netloom_can_be_traced_from_inside,
+    the_program_s_own_file_cannot_be_changed_through_a_script,
 );
 
 /// CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT AUDIT_WRITE SETFCAP.
@@ -257,4 +258,93 @@ fn no_process_of_netloom_can_be_traced_from_inside(nl: &Netloom) {
     wait_until("it has ended", || nl.state("a") == "exited");
     // Commands are the container's own; what netloom does before them is not.
     assert_eq!(nl.ok("logs --tail 1 a"), "seized True netloom []");
+}
+
+/// Waits in a container until somebody executes netloom's own file there, opens it, and tries what would change it. With a second
+/// word it hands the descriptor on by a socket, or takes it from there.
+const THIEF: &str = r#"
+import errno, os, socket, sys
+own = os.stat("/proc/self/exe")
+def tries(fd):
+    print("read-only" if os.fstatvfs(fd).f_flag & os.ST_RDONLY else "WRITABLE", flush=True)
+    link = f"/proc/self/fd/{fd}"
+    mode = os.fstat(fd).st_mode & 0o7777
+    for name, action in [
+        ("write", lambda: os.close(os.open(link, os.O_WRONLY))),
+        ("append", lambda: os.close(os.open(link, os.O_RDWR | os.O_APPEND))),
+        ("truncate", lambda: os.truncate(link, os.fstat(fd).st_size)),
+        ("mode", lambda: os.fchmod(fd, mode)),
+        ("owner", lambda: os.fchown(fd, -1, -1)),
+        ("time", lambda: os.utime(fd)),
+        ("attribute", lambda: os.setxattr(fd, "user.netloom", b"x")),
+    ]:
+        try:
+            action()
+            print("DONE:", name, flush=True)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ETXTBSY): print("ODD:", name, error, flush=True)
+def catch():
+    while True:
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            if int(pid) in (1, os.getpid()): continue
+            try: fd = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
+            except OSError: continue
+            found = os.fstat(fd)
+            if found.st_size > 1 << 20 and found.st_size == SIZE: return fd
+            os.close(fd)
+SIZE = int(sys.argv[2])
+if sys.argv[1] == "catch":
+    print("looking", flush=True)
+    fd = catch()
+    tries(fd)
+    receiver = socket.socket(socket.AF_UNIX)
+    receiver.connect("/shared/socket")
+    socket.send_fds(receiver, [b"x"], [fd])
+    print("handed on", flush=True)
+    receiver.recv(1)
+else:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind("/shared/socket")
+    listener.listen()
+    print("listening", flush=True)
+    giver, _ = listener.accept()
+    fd = socket.recv_fds(giver, 1, 1)[1][0]
+    print("taken", flush=True)
+    # Until the other container is gone.
+    giver.recv(1)
+    tries(fd)
+    print("end", flush=True)
+"#;
+
+fn the_program_s_own_file_cannot_be_changed_through_a_script(nl: &Netloom) {
+    let binary = std::path::PathBuf::from(&nl.words("ps").into_iter().find(|word| word.ends_with("/netloom")).expect("the program"));
+    let look = || {
+        let found = std::fs::metadata(&binary).expect("the program is there");
+        use std::os::unix::fs::MetadataExt;
+        (found.len(), found.mode(), found.uid(), found.mtime(), found.mtime_nsec())
+    };
+    let before = look();
+    let shared = nl.host.make_dir("shared");
+    nl.host.write("shared/thief.py", THIEF);
+    let script = nl.host.write("shared/script", "#!/proc/self/exe\n");
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("the script is ours");
+    let volume = format!("-v {}:/shared", shared.display());
+    let size = before.0;
+    nl.ok(&format!("run -d --name b {volume} python3 /shared/thief.py take {size}"));
+    wait_until("it listens", || nl.ok("logs b").contains("listening"));
+    nl.ok(&format!("run -d --name a {volume} python3 /shared/thief.py catch {size}"));
+    wait_until("it looks", || nl.ok("logs a").contains("looking"));
+    wait_until("it has caught one", || {
+        // What it says is that netloom knows no such command.
+        nl.run("exec a /shared/script");
+        nl.ok("logs a").contains("handed on")
+    });
+    let seen = nl.ok("logs a");
+    assert_eq!(seen, "looking\nread-only\nhanded on", "a container can change the program");
+    // As the container's own command it is no better.
+    assert_ne!(nl.run(&format!("run --rm {volume} /shared/script")).code, 0);
+    nl.ok("rm -f a");
+    wait_until("the other one has tried", || nl.ok("logs b").ends_with("end"));
+    assert_eq!(nl.ok("logs b"), "listening\ntaken\nread-only\nend", "a container can change the program after another's end");
+    assert_eq!(look(), before, "the program has been changed");
 }

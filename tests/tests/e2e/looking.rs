@@ -13,6 +13,7 @@ for_both!(
     leases_show_who_has_what,
     a_flow_is_shown_while_it_lasts,
     events_tell_a_container_s_life,
+    events_begin_and_end_where_they_are_told_to,
     a_drop_has_a_reason_and_a_counter,
     every_listing_can_be_printed_in_every_way,
     an_unknown_key_names_the_known_ones,
@@ -257,4 +258,31 @@ fn what_does_not_fit_into_a_ring_is_counted(nl: &Netloom) {
             received >= before && lost > 0 && received - before + lost >= taken
         });
     }
+}
+
+fn events_begin_and_end_where_they_are_told_to(nl: &Netloom) {
+    let names = |options: &str| nl.ok(&format!("events {options} --format '{{{{.action}}}} {{{{.name}}}}'"));
+    nl.ok("network create --subnet 10.5.0.0/24 before");
+    let all: Vec<Value> = nl.ok("events --json").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let last = at(all.last().expect("an event"), "time");
+    // Events have milliseconds: the next one comes in a later one.
+    wait_until("the clock goes on", || now(nl) > last);
+    let mark = now(nl);
+    nl.ok("network create --subnet 10.6.0.0/24 after");
+    assert_eq!(names(&format!("--since {mark}")), "create after");
+    assert!(names(&format!("--until {mark}")).ends_with("create before"));
+    assert_eq!(names("--since 0s"), "");
+    assert!(names("--since 1h").ends_with("create after"));
+    let follow = nl.start(&format!("events -f --since {mark} --format '{{{{.name}}}}'"));
+    follow.expect("after");
+    nl.ok("network create --subnet 10.7.0.0/24 later");
+    follow.expect("later");
+    let soon = nl.host.ok("date -u -d '+1 second' +%Y-%m-%dT%H:%M:%S.%3NZ");
+    assert_eq!(names(&format!("-f --since {mark} --until {soon}")), "create after\ncreate later", "it ends by itself");
+    nl.fails("events --since noon", 2);
+}
+
+/// The time as netloom writes it.
+fn now(nl: &Netloom) -> String {
+    nl.host.ok("date -u +%Y-%m-%dT%H:%M:%S.%3NZ")
 }

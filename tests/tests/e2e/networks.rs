@@ -30,6 +30,8 @@ fn a_network_is_made_listed_and_removed(nl: &Netloom) {
     let names = nl.ok("network ls --format '{{.name}}'");
     assert_eq!(names.lines().collect::<Vec<_>>(), ["blue", "bridge"]);
     assert_eq!(nl.ok("network rm blue"), "blue");
+    nl.fails("network rm blue", 1);
+    assert_eq!(nl.ok("network rm -f blue"), "blue", "what is not there is gone as wanted");
     assert_eq!(nl.run("network inspect blue").code, 1);
     assert_eq!(nl.ok("network ls -q"), "bridge");
 }
@@ -176,6 +178,7 @@ fn networks_may_overlap_but_not_in_one_container(nl: &Netloom) {
 fn a_network_in_use_stays(nl: &Netloom) {
     nl.ok("network create blue");
     nl.ok("run -d --name a --net blue sleep 1000");
+    nl.fails("network rm -f blue", 1);
     let why = nl.fails("network rm blue", 1);
     assert!(why.contains("blue") && why.contains('a'), "{why}");
     nl.ok("rm -f a");

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     routing::{get, patch, post},
 };
 use netloom_runtime::host;
+use serde::Deserialize;
 
-use super::{super::error::Result, Done, Input, Shared};
+use super::{
+    super::error::{Kind, Result},
+    Done, Input, Shared,
+};
 use crate::{
     api::{ConnectNetwork, CreateNetwork, DetachNamespace, DisconnectNetwork, FdbChange, Network, Pruned, Settings},
     daemon::Daemon,
@@ -54,8 +58,18 @@ async fn set(State(daemon): Shared, Path(name): Path<String>, Input(settings): I
     daemon.set_network(&name, &settings).map(Json)
 }
 
-async fn remove(State(daemon): Shared, Path(name): Path<String>) -> Result<Done> {
-    daemon.remove_network(&name).map(|()| Done)
+#[derive(Debug, Deserialize)]
+struct Remove {
+    /// One that does not exist is no error.
+    #[serde(default)]
+    force: bool,
+}
+
+async fn remove(State(daemon): Shared, Path(name): Path<String>, Query(query): Query<Remove>) -> Result<Done> {
+    match daemon.remove_network(&name) {
+        Err(error) if query.force && error.kind == Kind::Missing => Ok(Done),
+        done => done.map(|()| Done),
+    }
 }
 
 async fn connect(State(daemon): Shared, Path(name): Path<String>, Input(request): Input<ConnectNetwork>) -> Result<Done> {
