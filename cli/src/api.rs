@@ -305,6 +305,9 @@ pub struct Port {
     pub rx_bytes: u64,
     pub tx_frames: u64,
     pub tx_bytes: u64,
+    /// Of the frames received, those that went to one port, and those that went to several.
+    pub forwarded: u64,
+    pub flooded: u64,
     /// Reason → frames.
     pub drops: BTreeMap<String, u64>,
     pub offloads: Vec<String>,

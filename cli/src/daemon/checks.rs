@@ -13,6 +13,7 @@ use super::{
     Daemon,
     connect::{check_overlap, publishes},
     container::Container,
+    create::check_reserved,
     error::{Error, Result},
     networks::check_mtu,
     state::State,
@@ -145,6 +146,7 @@ fn check_networks(state: &State, spec: &NetworkSpec) -> Result<()> {
 
 /// Whether a network can give what is asked of it.
 pub(crate) fn check_request(state: &State, request: &NetworkRequest) -> Result<()> {
+    request.aliases.iter().try_for_each(|alias| check_reserved("network alias", alias))?;
     let network = state.network(&request.network)?;
     // An address that its own container holds is no clash.
     let own = |owner: Option<&str>| owner.and_then(|owner| state.containers.get(owner)).is_some_and(|c| c.asks_for(request));

@@ -119,13 +119,19 @@ impl Daemon {
 /// Names that mean the machine itself to whoever looks them up in a container.
 const RESERVED: [&str; 3] = ["localhost", "host.netloom.internal", "host.docker.internal"];
 
+/// `kind` is what the name is to be.
+pub(crate) fn check_reserved(kind: &str, name: &str) -> Result<()> {
+    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+        return Err(Error::conflict(format!("the {kind} `{name}` is reserved"))
+            .hint("in a container it means the container itself or this machine: choose another name"));
+    }
+    Ok(())
+}
+
 /// DNS knows no case (RFC 4343), so no two names may differ in that alone. `own` is the container to be renamed.
 fn check_free_name(state: &State, name: &str, own: Option<&str>) -> Result<()> {
     check_name("container", name)?;
-    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
-        return Err(Error::conflict(format!("the container name `{name}` is reserved"))
-            .hint("in a container it means the container itself or this machine: choose another name"));
-    }
+    check_reserved("container name", name)?;
     let is_holder = |container: &&Container| {
         let same = container.name() == name;
         same || (container.name().eq_ignore_ascii_case(name) && own != Some(container.id()))

@@ -217,6 +217,8 @@ fn port_row(owners: &BTreeMap<PortId, Tenant<'_>>, network: &str, isolated: bool
         rx_bytes: report.counts.rx_bytes,
         tx_frames: report.counts.tx_frames,
         tx_bytes: report.counts.tx_bytes,
+        forwarded: report.counts.forwarded,
+        flooded: report.counts.flooded,
         drops,
         offloads: if is_gateway { Vec::new() } else { ["checksum", "tso4", "tso6"].map(str::to_owned).to_vec() },
         impairment: None,

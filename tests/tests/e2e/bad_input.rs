@@ -80,6 +80,7 @@ fn wrong_words_are_refused(nl: &Netloom) {
         ("run --rm --name host.docker.internal true", 125, "reserved"),
         ("run --rm --name host.netloom.internal true", 125, "reserved"),
         ("run --rm --name LocalHost true", 125, "`LocalHost` is reserved"),
+        ("run --rm --network-alias host.docker.internal true", 125, "`host.docker.internal` is reserved"),
         ("run --rm -u 99999999999 true", 125, "`99999999999` is out of range"),
         ("run --rm -u 0:4294967295 true", 125, "`4294967295` is out of range"),
         ("run --rm --cidfile /nope/x true", 125, "make its directory first"),
