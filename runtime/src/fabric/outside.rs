@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     DropReason, Frame, PortId, Time, Verdict,
-    gateway::{Datagram, DatagramError, Departure, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, SocketId},
+    gateway::{Datagram, DatagramError, Departure, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, Quote, SocketId},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg};
 
@@ -138,8 +138,11 @@ impl Outside for Host<'_> {
 
     fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {
         match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => reports::next(udp.as_raw_fd(), &mut [])
-                .map(|reports::Reported { to, error, report, .. }| DatagramError { to, error, report }),
+            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => {
+                let mut payload = [0; Quote::MAX];
+                let reports::Reported { to, error, report, quoted } = reports::next(udp.as_raw_fd(), &mut payload)?;
+                Some(DatagramError { to, error, report, quote: Quote::of(payload.get(..quoted).unwrap_or_default()) })
+            }
             _ => None,
         }
     }

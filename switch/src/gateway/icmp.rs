@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Core, Outside, OutsideError, Report, View,
+    Core, Outside, OutsideError, Quote, Report, View,
     build::{IPV4_HEADER, IPV6_HEADER, Ip, Link, UDP_HEADER, write_header},
     echo::{self, EchoKey},
     fragments::Expired,
@@ -193,18 +193,20 @@ fn error_quoting(core: &mut Core, now: Time, link: Link, to: IpAddr, quoted: &[u
     });
 }
 
-/// The error for a datagram that is no longer there: a quote of its headers is made up from its endpoints.
+/// The error for a datagram that is no longer there: its headers are made up from its endpoints, its payload is what came back of it.
 pub(super) fn error_about_datagram(
     core: &mut Core,
     now: Time,
     link: Link,
-    (inside, peer): (SocketAddr, SocketAddr),
+    (inside, peer, quote): (SocketAddr, SocketAddr, Quote),
     error: Relayed,
     outside: &mut impl Outside,
 ) {
     let ([a, b], [c, d]) = (inside.port().to_be_bytes(), peer.port().to_be_bytes());
     let ip = Ip::whole(inside.ip(), peer.ip(), packet::UDP);
-    error_about(core, now, link, (ip, [a, b, c, d, 0, UDP_HEADER as u8, 0, 0]), error, outside);
+    let payload = quote.bytes();
+    let [l0, l1] = u16::try_from(UDP_HEADER + payload.len()).unwrap_or_default().to_be_bytes();
+    error_about(core, now, link, (ip, [a, b, c, d, l0, l1, 0, 0], payload), error, outside);
 }
 
 /// The error for an echo request that is no longer there.
@@ -218,16 +220,24 @@ pub(super) fn error_about_echo(
 ) {
     let types = Types::of(key.inside);
     let ip = Ip::whole(key.inside, peer, types.protocol);
-    error_about(core, now, link, (ip, echo_header(types.request, key.id, sequence)), error, outside);
+    error_about(core, now, link, (ip, echo_header(types.request, key.id, sequence), &[]), error, outside);
 }
 
-/// The error for a packet of which the first eight bytes of payload are known.
-fn error_about(core: &mut Core, now: Time, link: Link, (ip, payload): (Ip, [u8; 8]), error: Relayed, outside: &mut impl Outside) {
-    let mut quoted = [0; IPV6_HEADER + 8];
+/// The error for a packet of which the first eight bytes behind its header are known, and perhaps some more.
+fn error_about(
+    core: &mut Core,
+    now: Time,
+    link: Link,
+    (ip, first, more): (Ip, [u8; 8], &[u8]),
+    error: Relayed,
+    outside: &mut impl Outside,
+) {
+    let mut quoted = [0; IPV6_HEADER + 8 + Quote::MAX];
     let header = if ip.source.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER };
-    let Some(quoted) = quoted.get_mut(..header + payload.len()) else { return };
-    let (Some(_), Some(place)) = (write_header(quoted, ip, payload.len()), quoted.last_chunk_mut()) else { return };
-    *place = payload;
+    let length = first.len() + more.len();
+    let Some(quoted) = quoted.get_mut(..header + length) else { return };
+    let (Some(_), Some(place)) = (write_header(quoted, ip, length), quoted.get_mut(header..)) else { return };
+    place.iter_mut().zip(first.iter().chain(more)).for_each(|(place, byte)| *place = *byte);
     error_quoting(core, now, link, ip.source, quoted, error, outside);
 }
 

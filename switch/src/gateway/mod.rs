@@ -45,7 +45,7 @@ use std::net::{IpAddr, SocketAddr};
 pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
 pub use dhcp::{Exchange, Given, LeaseAnswer, LeaseAsk, LeaseWish};
 pub use dhcp6::{Associated, Association, Exchange6, LeaseAnswer6, LeaseAsk6, LeaseStatus6, LeaseWish6};
-pub use outside::{Datagram, DatagramError, Departure, EchoError, EchoReply, Outside, OutsideError, Readiness, Report, SocketId};
+pub use outside::{Datagram, DatagramError, Departure, EchoError, EchoReply, Outside, OutsideError, Quote, Readiness, Report, SocketId};
 
 use self::{
     build::Builder,

@@ -97,6 +97,32 @@ pub struct DatagramError {
     pub error: OutsideError,
     /// The ICMP message that said so; `None` if the host found out by itself.
     pub report: Option<Report>,
+    pub quote: Quote,
+}
+
+/// The beginning of a datagram's payload, as far as it came back with an error. Programs know their own by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quote {
+    bytes: [u8; Self::MAX],
+    len: usize,
+}
+
+impl Quote {
+    /// Bytes at most.
+    pub const MAX: usize = 64;
+    pub const EMPTY: Self = Self { bytes: [0; Self::MAX], len: 0 };
+
+    /// The first of `payload`, as many as there is room for.
+    pub fn of(payload: &[u8]) -> Self {
+        let mut quote = Self::EMPTY;
+        quote.len = payload.len().min(Self::MAX);
+        quote.bytes.iter_mut().zip(payload).for_each(|(place, byte)| *place = *byte);
+        quote
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
 }
 
 /// What became of an echo request that was not answered.

@@ -147,12 +147,12 @@ impl Publications {
     /// Passes on what routers and clients reported.
     fn errors(&self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
         for _ in 0..ERRORS {
-            let Some(DatagramError { to, error, report }) = outside.udp_error(socket) else { return };
+            let Some(DatagramError { to, error, report, quote }) = outside.udp_error(socket) else { return };
             let Some(key) = self.keys.get(&(socket, to)) else { continue };
             let Some(error) = icmp::Relayed::of(&core.view, key.inside.ip(), error, report) else { continue };
             let Some(to) = core.neighbours.mac(key.inside.ip()) else { continue };
             let link = Link { from: core.view.config.mac, to };
-            icmp::error_about_datagram(core, now, link, (key.inside, key.client), error, outside);
+            icmp::error_about_datagram(core, now, link, (key.inside, key.client, quote), error, outside);
         }
     }
 

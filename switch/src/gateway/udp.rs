@@ -210,11 +210,11 @@ impl UdpTable {
     fn errors(&self, core: &mut Core, now: Time, inside: SocketAddr, outside: &mut impl Outside) {
         let Some(mapping) = self.0.get(&inside) else { return };
         for _ in 0..ERRORS {
-            let Some(DatagramError { to, error, report }) = outside.udp_error(mapping.socket) else { return };
+            let Some(DatagramError { to, error, report, quote }) = outside.udp_error(mapping.socket) else { return };
             let Some(peer) = policy::apparent(&core.view, to.ip()) else { continue };
             let Some(what) = icmp::Relayed::of(&core.view, inside.ip(), error, report) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
-            icmp::error_about_datagram(core, now, link, (inside, SocketAddr::new(peer, to.port())), what, outside);
+            icmp::error_about_datagram(core, now, link, (inside, SocketAddr::new(peer, to.port()), quote), what, outside);
         }
     }
 

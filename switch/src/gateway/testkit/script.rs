@@ -11,7 +11,7 @@ use hickory_proto::op::{Message, MessageType};
 use super::{
     super::{
         Associated, DatagramError, EchoError, Gateway, GatewayConfig, Given, LeaseAnswer, LeaseAnswer6, LeaseReply, LeaseStatus6, Limits,
-        Outside, OutsideError, Report, build::transport_at, icmp, packet::Packet, sockets::Owner, tcp::FlowKey,
+        Outside, OutsideError, Quote, Report, build::transport_at, icmp, packet::Packet, sockets::Owner, tcp::FlowKey,
     },
     CONTAINER, CONTAINER_MAC, CONTAINER6, GATEWAY, GATEWAY_MAC, GATEWAY6, World, config, ethernet, fragment, ip, ipv6_from, udp, view,
 };
@@ -452,7 +452,7 @@ impl Stage {
             match (port % 4, echo) {
                 (0, _) => {
                     let report = (len >= 0x8000).then_some(Report { from, kind: port % 16, code: len as u8 % 8, mtu: len as u16 });
-                    udp.errors.push_back(DatagramError { to: (from, 53).into(), error: failure, report });
+                    udp.errors.push_back(DatagramError { to: (from, 53).into(), error: failure, report, quote: Quote::of(&[7; 9]) });
                 }
                 (1, Some((to, mut bytes))) => {
                     if let Some(flags) = bytes.get_mut(2) {

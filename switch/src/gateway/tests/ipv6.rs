@@ -288,7 +288,12 @@ fn one_mapping_serves_every_peer_of_its_family() {
     }
     lab.send(7000, SocketAddr::from(([192, 0, 2, 1], 80)), b"four").unwrap();
     assert_eq!(lab.world.udp.len(), 2, "the same port of the other family is another endpoint");
-    lab.world.udp.get_mut(&socket).unwrap().errors.push_back(DatagramError { to: PEER, error: OutsideError::Refused, report: None });
+    lab.world.udp.get_mut(&socket).unwrap().errors.push_back(DatagramError {
+        to: PEER,
+        error: OutsideError::Refused,
+        report: None,
+        quote: Quote::EMPTY,
+    });
     lab.notice();
     assert_eq!(lab.icmp(), Some((1, 4, (7000, 80))), "port unreachable, about the datagram that it was");
 }

@@ -177,7 +177,7 @@ fn a_refused_datagram_is_icmp_for_the_one_it_was() {
 
 /// What the host itself found out about a datagram to the peer.
 fn failed(error: OutsideError) -> DatagramError {
-    DatagramError { to: PEER.into(), error, report: None }
+    DatagramError { to: PEER.into(), error, report: None, quote: Quote::EMPTY }
 }
 
 #[test]
@@ -188,12 +188,13 @@ fn what_routers_say_about_a_datagram_is_told_in_their_names() {
     let router = IpAddr::from([198, 51, 100, 1]);
     for (kind, code, mtu, told) in [(11, 0, 0, 0), (3, 4, 1400, 1400), (3, 1, 77, 0), (3, 13, 0, 0)] {
         let report = Some(Report { from: router, kind, code, mtu });
-        let error = DatagramError { report, ..failed(OutsideError::HostUnreachable) };
+        let error = DatagramError { report, quote: Quote::of(b"probe 1"), ..failed(OutsideError::HostUnreachable) };
         lab.world.udp.get_mut(&socket).unwrap().errors.push_back(error);
         lab.notice();
         let (bytes, _) = lab.world.emitted.front().unwrap();
         assert_eq!((&bytes[26..30], &bytes[34..36]), (&[198, 51, 100, 1][..], &[kind, code][..]));
         assert_eq!(u16::from_be_bytes([bytes[40], bytes[41]]), told, "only one kind tells an MTU");
+        assert!(bytes.ends_with(&[0, 15, 0, 0, b'p', b'r', b'o', b'b', b'e', b' ', b'1']), "programs know their own by what they sent");
         assert_eq!(lab.icmp(), Some((kind, code, (7000, 5000))), "it quotes the datagram as the container sent it");
     }
     // What is no error is not passed on.
