@@ -26,21 +26,14 @@ pub(crate) fn check(config: &Config, ingress: PortId, frame: &Frame<'_>, etherne
     if is_spoofed(config, ingress, frame, ethernet) {
         return Err(DropReason::SpoofedSource);
     }
-    if config.settings.port_security && ethernet.ethertype == ethertype::IPV6 {
+    if ethernet.ethertype == ethertype::IPV6 {
         return check_discovery(config, ingress, frame, ethernet);
     }
     Ok(())
 }
 
-/// Sent from an address that the IPAM gave to another port, or claiming its IPv4 address by ARP. The gateway's own are its own
-/// whatever the settings are: who takes them takes all traffic to the outside.
+/// Sent from an address that is another port's, or claiming its IPv4 address by ARP.
 fn is_spoofed(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Ethernet) -> bool {
-    if ingress != PortId::GATEWAY && config.settings.gateway == Some(ethernet.src) {
-        return true;
-    }
-    if !config.settings.port_security {
-        return false;
-    }
     config.is_anothers_mac(ethernet.src, ingress)
         || (ethernet.ethertype == ethertype::ARP
             && arp_sender(frame.bytes, ethernet.len).is_some_and(|ip| config.is_anothers_ip(ip.into(), ingress)))
@@ -67,7 +60,7 @@ fn check_discovery(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet
     if matches!(frame.bytes.get(ethernet.len + NEXT_HEADER), Some(&(protocol::TCP | protocol::UDP))) {
         return Ok(());
     }
-    let may_advertise = ingress == PortId::GATEWAY || config.settings.gateway.is_none();
+    let may_advertise = ingress == PortId::GATEWAY || config.settings.gateway.is_none() || !config.settings.port_security;
     let ip = match Headers::parse(frame.bytes)?.network {
         Network::Ipv6(ip) if ip.protocol == protocol::ICMPV6 && !ip.fragment => ip,
         // Among them are chains of headers that are too long to follow, which a host might (RFC 7113, 3).

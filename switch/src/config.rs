@@ -142,13 +142,18 @@ impl Config {
         self.ports.clone()
     }
 
-    /// Whether the IPAM gave this address to others and not to `port`.
+    /// Whether this address is others' and not `port`'s: given by the IPAM, where that is to be respected, or the gateway's.
     pub(crate) fn is_anothers_mac(&self, mac: Mac, port: PortId) -> bool {
-        self.macs.get(&mac).is_some_and(|owners| !owners.contains(&port))
+        self.macs.get(&mac).is_some_and(|owners| self.are_others(owners, port))
     }
 
     pub(crate) fn is_anothers_ip(&self, ip: IpAddr, port: PortId) -> bool {
-        self.ips.get(&ip).is_some_and(|owners| !owners.contains(&port))
+        self.ips.get(&ip).is_some_and(|owners| self.are_others(owners, port))
+    }
+
+    /// The gateway's addresses are its own whatever the settings are: who takes them takes all traffic to the outside.
+    fn are_others(&self, owners: &[PortId], port: PortId) -> bool {
+        !owners.contains(&port) && (self.settings.port_security || owners.contains(&PortId::GATEWAY))
     }
 
     /// Whether frames may pass from one port to the other.

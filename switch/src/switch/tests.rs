@@ -219,6 +219,8 @@ fn nobody_takes_an_address_that_the_ipam_gave_to_another() {
     assert!(matches!(lab.send(1, &own), Verdict::Flood(_)));
     lab.set(|settings| settings.port_security = false);
     assert!(matches!(lab.send(2, &hello(1, 3)), Verdict::Flood(_)), "unless the network allows it");
+    let gateways = eth(mac(2), Mac::BROADCAST).arp_reply([10, 0, 0, 1].into(), [10, 0, 0, 1].into());
+    lab.refused(2, &gateways, DropReason::SpoofedSource);
 }
 
 /// An ICMPv6 message (its checksum is for hosts to look at) behind `before`, extension headers of which the first is `first`.
@@ -253,6 +255,7 @@ fn nobody_takes_an_ipv6_address_that_is_the_gateways_or_was_given_to_another() {
     assert!(matches!(lab.send(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::3"), PLAIN)), Verdict::Flood(_)), "nobody's");
     lab.set(|settings| settings.port_security = false);
     assert!(matches!(lab.send(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::2"), PLAIN)), Verdict::Flood(_)));
+    lab.refused(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::1"), PLAIN), DropReason::SpoofedSource);
 }
 
 #[test]
