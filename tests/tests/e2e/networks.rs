@@ -249,7 +249,7 @@ fn nobody_takes_anothers_addresses_unless_the_network_lets_them(nl: &Netloom) {
     wait_until("all four are counted", || spoofed() == 4);
     nl.ok("network set lab port-security=off");
     nl.run_with_input("exec -i b python3 -", script).exits(0);
-    wait_until("the gateway's MAC is still its own", || spoofed() == 5);
+    wait_until("the gateway's two are still its own", || spoofed() == 6);
 }
 
 fn an_mtu_is_set_inside(nl: &Netloom) {
