@@ -37,6 +37,9 @@ pub enum ChannelError {
     /// The other side speaks another language; the connection is of no use any more.
     #[error("a message that cannot be read: {source}")]
     Malformed { source: serde_json::Error },
+    /// A message in parts was not told to its end.
+    #[error("something else was said before the rest of a message")]
+    Unfinished,
     #[error("a message of {0} bytes is longer than {MESSAGE_MAX}")]
     TooLong(usize),
 }

@@ -6,6 +6,7 @@
 
 pub mod cgroup;
 pub mod channel;
+mod descriptors;
 pub mod fabric;
 mod fault;
 pub mod helper;
@@ -14,6 +15,7 @@ pub mod host;
 mod init;
 mod isolation;
 mod netlink;
+mod parts;
 pub mod probe;
 mod process;
 pub mod protocol;

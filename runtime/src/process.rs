@@ -23,6 +23,7 @@ use nix::{
 
 use crate::{
     channel::Channel,
+    descriptors,
     fault::{Doing, Fault, Result},
     helper::{self, Report},
     isolation::{
@@ -93,6 +94,7 @@ impl Command<'_> {
         let capabilities = caps::wanted(self.security)?;
         let filters = (!self.security.privileged && !self.security.seccomp_unconfined).then(|| Filters::new(&capabilities)).transpose()?;
         let environment = self.environment(&identity);
+        descriptors::restore();
         limits::set(self.ulimits)?;
         umask(Mode::from_bits_truncate(self.added.unwrap_or(self.process).umask));
         self.arrange(&stdio, &identity)?;

@@ -33,6 +33,9 @@ pub enum ToDaemon {
         userns: bool,
         ports: Vec<Attachment>,
         listeners: Vec<Listener>,
+        /// An `Attach` follows with more of them.
+        #[serde(default)]
+        more: bool,
     },
     /// What a holder says in the place of `Hello`. Descriptor: the TAP if `port`. `Prepare`, `Attach` and `Done` follow as from a
     /// supervisor; of the requests it knows `Remove`.
@@ -45,10 +48,14 @@ pub enum ToDaemon {
     },
     /// A start begins: addresses are wanted. Answered by `Plan` or `Refused`.
     Prepare,
-    /// Ports and listeners are there. Descriptors: `ports`, then `listeners`. Answered by `Attached` or `Refused`.
+    /// Ports and listeners are there. Descriptors: `ports`, then `listeners`. Answered by `Attached` or `Refused`, once the last part
+    /// has come.
     Attach {
         ports: Vec<Attachment>,
         listeners: Vec<Listener>,
+        /// Another `Attach` follows with more of them.
+        #[serde(default)]
+        more: bool,
     },
     /// Interfaces or listeners were closed; the daemon closes its own descriptors.
     Detach {

@@ -291,7 +291,7 @@ mod tests {
         channel.send(&ToDaemon::Prepare, &[]).unwrap();
         let ToSupervisor::Plan { plan } = hear(channel).await else { panic!("no plan") };
         let null = std::fs::File::open("/dev/null").unwrap();
-        channel.send(&ToDaemon::Attach { ports: plan.attachments.clone(), listeners: Vec::new() }, &[null.as_fd()]).unwrap();
+        channel.send(&ToDaemon::Attach { ports: plan.attachments.clone(), listeners: Vec::new(), more: false }, &[null.as_fd()]).unwrap();
         assert!(matches!(hear(channel).await, ToSupervisor::Attached));
         plan.attachments[0].clone()
     }

@@ -95,7 +95,7 @@ impl Daemon {
         let answer = match message {
             ToDaemon::Hello { .. } | ToDaemon::Hold { .. } => Some(refuse(Error::invalid("hello is said once"))),
             ToDaemon::Prepare => Some(self.prepare(id).map_or_else(refuse, |plan| ToSupervisor::Plan { plan })),
-            ToDaemon::Attach { ports, listeners } => {
+            ToDaemon::Attach { ports, listeners, more: _ } => {
                 let attached = self.attach_to(&mut self.state(), id, ports, listeners, fds);
                 Some(attached.map_or_else(refuse, |()| ToSupervisor::Attached))
             }

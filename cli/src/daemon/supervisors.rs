@@ -62,8 +62,17 @@ impl Wire {
         self.send(&ToSupervisor::Refused { failure: error.into_failure() }, &[]).ok();
     }
 
+    /// The next message, whole. Half of one is lost when this is cancelled, so then the connection is of no use any more.
     async fn receive(&self) -> std::result::Result<Option<(ToDaemon, Vec<OwnedFd>)>, ChannelError> {
-        self.0.receive().await
+        let Some((mut message, mut fds)) = self.0.receive::<ToDaemon>().await? else { return Ok(None) };
+        while message.goes_on() {
+            let Some((part, more)) = self.0.receive().await? else { return Ok(None) };
+            if !message.take(part) {
+                return Err(ChannelError::Unfinished);
+            }
+            fds.extend(more);
+        }
+        Ok(Some((message, fds)))
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -170,7 +179,7 @@ async fn greet(daemon: &Arc<Daemon>, wire: &Wire) -> Result<Option<Peer>> {
         daemon.welcome_holder(wire, &holder).await?;
         return Ok(Some(Peer::Holder(holder)));
     }
-    let ToDaemon::Hello { version, container, state, userns, ports, listeners } = message else {
+    let ToDaemon::Hello { version, container, state, userns, ports, listeners, more: _ } = message else {
         return Err(Error::invalid("the first word was not hello"));
     };
     check_hello(version, usize::from(userns) + ports.len() + listeners.len(), &fds)?;

@@ -233,7 +233,10 @@ impl Supervisor {
         tokio::spawn(supervisors::serve(Arc::clone(daemon), theirs));
         let supervisor = Self { channel: ours.into_async().unwrap() };
         let count = ports.len() + listeners.len();
-        supervisor.say(ToDaemon::Hello { version: VERSION, container: id.to_owned(), state, userns: false, ports, listeners }, count);
+        supervisor.say(
+            ToDaemon::Hello { version: VERSION, container: id.to_owned(), state, userns: false, ports, listeners, more: false },
+            count,
+        );
         assert!(matches!(supervisor.hear().await, Some(ToSupervisor::Welcome { version: VERSION, userns: false })));
         supervisor
     }
@@ -259,7 +262,7 @@ impl Supervisor {
 
     pub(crate) async fn attach(&self, ports: Vec<Attachment>, listeners: Vec<Listener>) -> std::result::Result<(), Failure> {
         let count = ports.len() + listeners.len();
-        self.say(ToDaemon::Attach { ports, listeners }, count);
+        self.say(ToDaemon::Attach { ports, listeners, more: false }, count);
         match self.hear().await {
             Some(ToSupervisor::Attached) => Ok(()),
             Some(ToSupervisor::Refused { failure }) => Err(failure),

@@ -47,9 +47,6 @@ use std::{
     thread,
 };
 
-use netloom_switch::{DropReason, Mac, PortId, Switch};
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
-
 pub(crate) use self::echo::ping_sockets_are_allowed;
 use self::{
     budget::Budget,
@@ -68,7 +65,8 @@ pub use self::{
     packet_port::PacketPort,
     port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
 };
-use crate::{host, spec::Backend, sys};
+use crate::{descriptors, host, spec::Backend, sys};
+use netloom_switch::{DropReason, Mac, PortId, Switch};
 
 /// Allocations as large as the smallest buffer of a flow: tens of thousands of them come and go.
 const MAPPED: i32 = 16 * 1024;
@@ -101,7 +99,7 @@ impl Fabric {
     /// Starts the workers, and raises the process's limit of descriptors as far as it may: every flow has one.
     pub fn start(workers: NonZeroUsize) -> Result<Self, FabricError> {
         sys::memory::map_from(MAPPED);
-        let budget = Budget::of(raise_descriptor_limit());
+        let budget = Budget::of(descriptors::raise(None));
         let clock = Clock::start();
         let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get(), budget)) };
         for index in 0..workers.get() {
@@ -323,11 +321,4 @@ fn start_worker(index: usize, clock: Clock) -> Result<Running, FabricError> {
         .spawn(move || worker.run())
         .map_err(|source| FabricError::Io { what: "start a worker", source })?;
     Ok(Running { inbox, thread: Some(thread) })
-}
-
-/// The limit now; `None` where there is none.
-fn raise_descriptor_limit() -> Option<u64> {
-    // With the limit as it was, fewer flows fit; each that does not is refused and counted.
-    let _ = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft).filter(|soft| *soft != RLIM_INFINITY)
 }

@@ -342,7 +342,11 @@ impl Holder {
     fn built(&mut self, port: Attachment, tap: OwnedFd) {
         self.phase = Phase::Attaching;
         if self.link.welcome {
-            let sent = self.link.send(&self.poll, ToDaemon::Attach { ports: vec![port.clone()], listeners: Vec::new() }, &[tap.as_fd()]);
+            let sent = self.link.send(
+                &self.poll,
+                ToDaemon::Attach { ports: vec![port.clone()], listeners: Vec::new(), more: false },
+                &[tap.as_fd()],
+            );
             self.was_sent(sent);
         }
         self.tap = Some((port, tap));

@@ -16,7 +16,8 @@ use crate::{
     fault::{Fault, OWN_FAILURE, Result},
     helper,
     init::is_signal,
-    protocol::{Failure, Listener, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
+    parts,
+    protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
     spec::{Attachment, Publication},
 };
 
@@ -39,21 +40,46 @@ impl Supervisor {
 
     /// A new connection begins with everything that a daemon must know.
     pub(super) fn say_hello(&mut self) {
-        let (ports, listeners) = self.described();
         let container = &self.container;
-        let userns = container.userns.as_ref();
-        let state = container.state();
-        let hello = ToDaemon::Hello { version: VERSION, container: self.id.clone(), state, userns: userns.is_some(), ports, listeners };
-        let ports = container.ports.iter().map(|(_, fd)| fd);
-        let fds: Vec<_> = userns.into_iter().chain(ports).chain(container.listeners.iter().map(|(_, fd)| fd)).map(AsFd::as_fd).collect();
-        let sent = self.link.send(&self.poll, hello, &fds);
-        self.was_sent(sent);
+        let (userns, state) = (container.userns.as_ref(), container.state());
+        let hello = ToDaemon::Hello {
+            version: VERSION,
+            container: self.id.clone(),
+            state,
+            userns: userns.is_some(),
+            ports: Vec::new(),
+            listeners: Vec::new(),
+            more: false,
+        };
+        self.tell_all(hello);
     }
 
-    /// Ports and listeners, in the order of their descriptors.
-    pub(super) fn described(&self) -> (Vec<Attachment>, Vec<Listener>) {
-        let ports = self.container.ports.iter().map(|(attachment, _)| attachment.clone()).collect();
-        (ports, self.container.listeners.iter().map(|(listener, _)| listener.clone()).collect())
+    /// Says `first` with all ports and listeners, in as many parts as it takes. A `Hello` brings the user namespace, if it says so.
+    pub(super) fn tell_all(&mut self, first: ToDaemon) {
+        let container = &self.container;
+        let ports = container.ports.iter().map(|(attachment, _)| attachment.clone()).collect();
+        let parts = parts::split(ports, container.listeners.iter().map(|(listener, _)| listener.clone()).collect());
+        let namespace = container.userns.as_ref().filter(|_| matches!(first, ToDaemon::Hello { userns: true, .. }));
+        let of_ports = container.ports.iter().map(|(_, fd)| fd.as_fd());
+        let mut fds = of_ports.chain(container.listeners.iter().map(|(_, fd)| fd.as_fd()));
+        let mut namespace = namespace.map(AsFd::as_fd);
+        let mut first = Some(first);
+        let last = parts.len();
+        let mut sent = Ok(());
+        for (number, (ports, listeners)) in (1..).zip(parts) {
+            let count = ports.len() + listeners.len();
+            let part = ToDaemon::Attach { ports, listeners, more: number < last };
+            let message = match first.take() {
+                Some(mut first) => {
+                    first.take(part);
+                    first
+                }
+                None => part,
+            };
+            let fds: Vec<_> = namespace.take().into_iter().chain(fds.by_ref().take(count)).collect();
+            sent = sent.and(self.link.send(&self.poll, message, &fds));
+        }
+        self.was_sent(sent);
     }
 
     pub(super) fn daemon_ready(&mut self, readable: bool) {
@@ -172,7 +198,7 @@ impl Supervisor {
         if !self.container.is_running() {
             return self.done(request, Some(not_running().into()));
         }
-        let message = ToDaemon::Attach { ports: vec![attachment.clone()], listeners: Vec::new() };
+        let message = ToDaemon::Attach { ports: vec![attachment.clone()], listeners: Vec::new(), more: false };
         let sent = self.link.send(&self.poll, message, &[fd.as_fd()]);
         if let Err(error) = sent {
             return self.done(request, Some(failure(format!("the daemon cannot be told: {error}"))));
@@ -208,7 +234,7 @@ impl Supervisor {
         let bound = listen::bind(publication)?;
         let listeners = bound.iter().map(|(listener, _)| listener.clone()).collect();
         let fds: Vec<_> = bound.iter().map(|(_, fd)| fd.as_fd()).collect();
-        self.link.send(&self.poll, ToDaemon::Attach { ports: Vec::new(), listeners }, &fds).map_err(helper::lost)?;
+        self.link.send(&self.poll, ToDaemon::Attach { ports: Vec::new(), listeners, more: false }, &fds).map_err(helper::lost)?;
         self.container.listeners.extend(bound);
         self.record.spec.network.publish.push(publication.clone());
         Ok(())

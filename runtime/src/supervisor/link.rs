@@ -18,6 +18,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::poll::{Interest, Poll, Token};
 use crate::{
     channel::{Channel, ChannelError},
+    descriptors,
     process::keep_only,
     protocol::{ToDaemon, ToSupervisor},
     sys::process,
@@ -114,6 +115,7 @@ impl Link {
         if let Ok(None) = process::fork() {
             // A session that ends meanwhile must end for its caller too.
             keep_only(&[]);
+            descriptors::restore();
             let code = (self.start)(&self.root).map_or(1, |()| 0);
             process::exit(code);
         }
@@ -180,7 +182,10 @@ impl Link {
         match channel.receive() {
             Ok(Some(message)) => Ok(Some(message)),
             Err(error) if error.would_block() => Ok(None),
-            Ok(None) | Err(ChannelError::Io { .. } | ChannelError::Malformed { .. } | ChannelError::TooLong(_)) => Err(()),
+            Ok(None)
+            | Err(ChannelError::Io { .. } | ChannelError::Malformed { .. } | ChannelError::Unfinished | ChannelError::TooLong(_)) => {
+                Err(())
+            }
         }
     }
 

@@ -63,6 +63,7 @@ use self::{
 };
 use crate::{
     cgroup::ledger,
+    descriptors,
     protocol::{Failure, FromSupervisor},
     shield,
     sockets::{self, listen_for_sessions},
@@ -82,7 +83,8 @@ const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 pub fn spawn(root: &Path, id: &str) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
     let (mut command, _mount) = shield::command();
-    command.arg(ARGUMENT).arg(root).arg(id).stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    let limit = descriptors::first().unwrap_or_default().to_string();
+    command.arg(ARGUMENT).arg(root).arg(id).arg(limit).stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn()?;
     Ok(ours)
 }
@@ -95,8 +97,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>, start_daemon: DaemonS
     let (Some(root), Some(id)) = (arguments.next(), arguments.next().and_then(|id| id.into_string().ok())) else {
         return ExitCode::from(2);
     };
-    let again = [ARGUMENT.into(), root.clone(), (&id).into(), AGAIN.into()];
+    let limit = arguments.next().unwrap_or_default();
+    let again = [ARGUMENT.into(), root.clone(), (&id).into(), limit.clone(), AGAIN.into()];
     let shielded = shield::ensure(&again, arguments.next().is_some_and(|word| word == AGAIN));
+    descriptors::raise(limit.to_str().and_then(|limit| limit.parse().ok()).filter(|limit| *limit > 0));
     let Ok(first) = detach() else { return ExitCode::FAILURE };
     let Ok(mut first) = Session::new(first) else { return ExitCode::FAILURE };
     match shielded.and_then(|()| Supervisor::new(Path::new(&root), &id, start_daemon)) {

@@ -1,7 +1,7 @@
 //! A start, step by step: a plan from the daemon, the helper's work, ports and listeners to the daemon, and the command.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -29,8 +29,6 @@ use crate::{
 
 /// How long a daemon that is being started may take.
 const DAEMON_TIME: Duration = Duration::from_secs(20);
-/// What one message can carry: the kernel's 253, less one for the user namespace in a Hello.
-const DESCRIPTORS_MAX: usize = 252;
 
 impl Supervisor {
     /// Asks the daemon for a plan; if it is not there, it is asked once it is.
@@ -179,28 +177,10 @@ impl Supervisor {
         if bridged {
             self.container.listeners = listen::bind_all(&self.record.spec.network.publish)?;
         }
-        let count = self.container.ports.len() + self.container.listeners.len();
-        if count > DESCRIPTORS_MAX {
-            let hint = "each port without a host address has two listeners; give one, or publish fewer";
-            return Err(Fault::refused(
-                format!("{count} interfaces and listeners are more than the {DESCRIPTORS_MAX} of one container"),
-                hint,
-            ));
-        }
-        if count == 0 {
+        if self.container.ports.is_empty() && self.container.listeners.is_empty() {
             self.attached();
         } else if self.link.welcome {
-            let (ports, listeners) = self.described();
-            let fds: Vec<_> = self
-                .container
-                .ports
-                .iter()
-                .map(|(_, fd)| fd)
-                .chain(self.container.listeners.iter().map(|(_, fd)| fd))
-                .map(AsFd::as_fd)
-                .collect();
-            let sent = self.link.send(&self.poll, ToDaemon::Attach { ports, listeners }, &fds);
-            self.was_sent(sent);
+            self.tell_all(ToDaemon::Attach { ports: Vec::new(), listeners: Vec::new(), more: false });
         }
         // A daemon that is away gets them with the next Hello.
         Ok(())

@@ -16,6 +16,7 @@ for_both!(
     udp_is_published_with_the_real_client,
     a_publication_listens_once_run_has_returned,
     a_range_is_published_port_by_port,
+    a_range_of_a_thousand_ports_is_published_and_comes_back_with_the_daemon,
     an_ephemeral_port_is_chosen_and_shown,
     one_host_address_alone_can_be_published,
     a_closed_port_is_a_reset,
@@ -129,6 +130,22 @@ fn a_range_is_published_port_by_port(nl: &Netloom) {
         .map(|row| (row["host_port"].as_u64(), row["container_port"].as_u64()))
         .collect();
     assert_eq!(ports, BTreeSet::from([(Some(8000), Some(80)), (Some(8001), Some(81)), (Some(8002), Some(82))]));
+}
+
+fn a_range_of_a_thousand_ports_is_published_and_comes_back_with_the_daemon(nl: &Netloom) {
+    let www = nl.host.make_dir("www");
+    nl.host.write("www/index.html", "hello");
+    let serve = "sh -c 'busybox httpd -p 8000 -h /www; exec busybox httpd -f -p 8999 -h /www'";
+    nl.ok(&format!("run -d --name a -p 8000-8999:8000-8999 -v {}:/www:ro {serve}", www.display()));
+    assert!(nl.inspect("a")["ports"].as_array().is_some_and(|ports| ports.len() >= 1000));
+    let answers = |port| get_from(nl, Place::Server, host_port(port)).is_ok_and(|body| body == "hello");
+    wait_until("both ends of the range answer", || answers(8000) && answers(8999));
+    nl.host.kill(nl.daemon(), "KILL");
+    wait_until("both ends of the range answer again", || answers(8000) && answers(8999));
+    let ports = nl.inspect("a")["ports"].as_array().map_or(0, Vec::len);
+    assert!(ports >= 1000, "{ports} came back");
+    nl.ok("rm -f a");
+    nl.ok("run --rm -p 8500:80 true");
 }
 
 fn an_ephemeral_port_is_chosen_and_shown(nl: &Netloom) {
