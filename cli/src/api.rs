@@ -98,6 +98,9 @@ pub struct Container {
     pub exit_code: Option<i32>,
     /// Why it did not start, or how it was lost; empty when all is well.
     pub error: String,
+    /// Whether the kernel killed a process of it because `--memory` was used up.
+    #[serde(default)]
+    pub oom_killed: bool,
     /// `bridge`, `none`, `host`, `container:ID`, `container:pid:PID`, `ns:PATH`, or the name of the first network.
     pub network_mode: String,
     pub networks: BTreeMap<String, ContainerNetwork>,

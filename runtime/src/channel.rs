@@ -5,7 +5,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
     time::Duration,
 };
@@ -13,6 +13,8 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
+    sys::socket::{MsgFlags, getsockopt, recv, sockopt::PeerCredentials},
+    unistd::Pid,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -20,7 +22,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::{
     socket_path::SocketPath,
-    sys::{readiness, rights},
+    sys::{process, readiness, rights},
 };
 
 /// The longest message in bytes; a message of a container with hundreds of publications has about half of it.
@@ -116,6 +118,23 @@ impl AsyncChannel {
     /// As [`Channel::send`], without waiting: [`ChannelError::would_block`] when the other side has not read for long.
     pub fn send<M: Serialize>(&self, message: &M, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
         send(self.0.as_fd(), message, fds)
+    }
+
+    /// Kills the process at the other end, which must be the one that connected.
+    ///
+    /// Errors: it has ended; it is not ours to kill.
+    pub fn kill_peer(&self) -> io::Result<()> {
+        let pid = getsockopt(self.0.get_ref(), PeerCredentials)?.pid();
+        let pidfd = process::open_pid(Pid::from_raw(pid))?;
+        // As long as the connection stands the number is still the one who made it.
+        let connected = match recv(self.0.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Ok(bytes) => bytes > 0,
+            Err(errno) => errno == Errno::EAGAIN,
+        };
+        if !connected {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok(process::signal(pidfd.as_fd(), libc::SIGKILL)?)
     }
 
     /// As [`Channel::receive`], for as long as it takes. Nothing is lost when it is cancelled.

@@ -13,7 +13,7 @@ use crate::{
 
 /// How many ports and listeners one message tells of: the kernel passes 253 descriptors at a time (unix(7), SCM_MAX_FD), a Hello
 /// carries a user namespace as well, and the text must fit into [`crate::channel::MESSAGE_MAX`].
-const PART: usize = 200;
+pub(crate) const PART: usize = 200;
 
 /// `ports` and `listeners`, in parts of at most [`PART`] together; at least one part, which may be empty.
 pub(crate) fn split(mut ports: Vec<Attachment>, mut listeners: Vec<Listener>) -> Vec<(Vec<Attachment>, Vec<Listener>)> {

@@ -75,6 +75,9 @@ pub enum ToDaemon {
         code: i32,
         error: Option<String>,
         will_restart: bool,
+        /// Whether the kernel killed a process of it because its memory limit was reached.
+        #[serde(default)]
+        oom_killed: bool,
     },
     Paused {
         paused: bool,
@@ -146,9 +149,18 @@ pub enum Request {
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum SupervisorState {
     Created,
-    Running { pid: i32, paused: bool, started: String },
+    Running {
+        pid: i32,
+        paused: bool,
+        started: String,
+    },
     Restarting,
-    Exited { code: i32, error: Option<String> },
+    Exited {
+        code: i32,
+        error: Option<String>,
+        #[serde(default)]
+        oom_killed: bool,
+    },
 }
 
 /// A host socket that listens for a publication.

@@ -45,6 +45,8 @@ pub(crate) struct Status {
     pub pid: Option<i32>,
     pub exit_code: Option<i32>,
     pub error: String,
+    #[serde(default)]
+    pub oom_killed: bool,
     pub started: Option<String>,
     pub finished: Option<String>,
     pub restart_count: u32,
@@ -173,6 +175,7 @@ impl Container {
             pid: status.pid,
             exit_code: status.exit_code,
             error: status.error.clone(),
+            oom_killed: status.oom_killed,
             network_mode: network_mode(record),
             networks: self.networks_view(),
             ports: self.bindings(),

@@ -38,6 +38,7 @@ pub(crate) struct Ending {
     pub code: i32,
     pub error: Option<String>,
     pub will_restart: bool,
+    pub oom_killed: bool,
 }
 
 impl Daemon {
@@ -68,10 +69,10 @@ impl Daemon {
             }
             SupervisorState::Restarting => container.status.state = api::State::Restarting,
             // One that was not yet known to run when the last daemon went has ended all the same; a start that failed was told.
-            SupervisorState::Exited { code, error }
+            SupervisorState::Exited { code, error, oom_killed }
                 if container.is_active() || (container.status.state == api::State::Created && error.is_none()) =>
             {
-                self.exited_in(state, &id, Ending { code, error, will_restart: false });
+                self.exited_in(state, &id, Ending { code, error, will_restart: false, oom_killed });
             }
             SupervisorState::Created | SupervisorState::Exited { .. } => {}
         }
@@ -107,8 +108,8 @@ impl Daemon {
                 self.started(id, pid, read_only);
                 None
             }
-            ToDaemon::Exited { code, error, will_restart } => {
-                self.exited_in(&mut self.state(), id, Ending { code, error, will_restart });
+            ToDaemon::Exited { code, error, will_restart, oom_killed } => {
+                self.exited_in(&mut self.state(), id, Ending { code, error, will_restart, oom_killed });
                 None
             }
             ToDaemon::Paused { paused } => {
@@ -167,6 +168,7 @@ impl Daemon {
         container.status.pid = Some(pid);
         container.status.read_only = read_only;
         container.status.exit_code = None;
+        container.status.oom_killed = false;
         container.status.error.clear();
         container.status.started = Some(now());
         container.status.finished = None;
@@ -196,6 +198,7 @@ impl Daemon {
         let ran = container.status.pid.take().is_some() || container.is_active();
         container.status.exit_code = Some(ending.code);
         container.status.error = ending.error.unwrap_or_default();
+        container.status.oom_killed = ending.oom_killed;
         container.status.wanted &= ending.will_restart;
         if ran {
             container.status.finished = Some(now());
@@ -207,6 +210,9 @@ impl Daemon {
             api::State::Created => api::State::Created,
             _ => api::State::Exited,
         };
+        if ending.oom_killed {
+            self.events.tell("container", "oom", id, container.name(), &[]);
+        }
         let attributes = [("exit_code", ending.code.to_string()), ("error", container.status.error.clone())];
         self.events.tell("container", if ran { "die" } else { "start_failed" }, id, container.name(), &attributes);
         let removed = container.record.spec.auto_remove && !ending.will_restart && container.status.state != api::State::Dead;

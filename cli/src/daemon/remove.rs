@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use netloom_runtime::protocol::{Request, ToSupervisor};
+use tokio::time::timeout;
 
 use super::{
     Daemon,
@@ -15,12 +16,14 @@ use super::{
 use crate::api::{self, Pruned};
 
 /// How long a supervisor may take to end its container and itself.
-const END_PATIENCE: Duration = Duration::from_secs(20);
+const END_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the kernel may take to end one that was killed.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 impl Daemon {
     /// `rm`: returns once nothing of the container is left.
     pub(crate) async fn remove(&self, word: &str, force: bool) -> Result<()> {
-        let (name, mut life) = {
+        let (id, name, mut life) = {
             let mut guard = self.state();
             let state = &mut *guard;
             let container = state.find(word)?;
@@ -31,13 +34,30 @@ impl Daemon {
             }
             let life = container.life.subscribe();
             self.end_supervisor(state, &id)?;
-            (name, life)
+            (id, name, life)
         };
         // Ends when the container is dropped, too.
-        match tokio::time::timeout(END_PATIENCE, life.wait_for(|life| !life.supervised)).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::timed_out(format!("the supervisor of container `{name}` does not end"))
-                .hint("find it with `ps ax | grep __supervisor` and kill it; its container ends with it")),
+        let mut ended = timeout(END_PATIENCE, life.wait_for(|life| !life.supervised)).await.is_ok();
+        if !ended && force {
+            self.kill_supervisor(&id);
+            ended = timeout(KILL_PATIENCE, life.wait_for(|life| !life.supervised)).await.is_ok();
+        }
+        if ended {
+            return Ok(());
+        }
+        Err(Error::timed_out(format!("the supervisor of container `{name}` does not end")).hint(if force {
+            "the kernel keeps it: a file system that it uses may not answer".to_owned()
+        } else {
+            format!("it may be stopped or hung; `netloom rm -f {name}` kills it")
+        }))
+    }
+
+    /// The last resort: its container ends with it.
+    fn kill_supervisor(&self, id: &str) {
+        let state = self.state();
+        let link = state.containers.get(id).and_then(|container| container.link.as_ref());
+        if let Some(Err(error)) = link.map(|link| link.wire.kill()) {
+            tracing::error!(id, %error, "a supervisor that does not end cannot be killed");
         }
     }
 

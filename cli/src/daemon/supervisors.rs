@@ -75,6 +75,11 @@ impl Wire {
         Ok(Some((message, fds)))
     }
 
+    /// For one that does not do what it is told.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        self.0.kill_peer()
+    }
+
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

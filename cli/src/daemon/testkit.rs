@@ -279,7 +279,7 @@ impl Supervisor {
     }
 
     pub(crate) fn exit(&self, code: i32, will_restart: bool) {
-        self.say(ToDaemon::Exited { code, error: None, will_restart }, 0);
+        self.say(ToDaemon::Exited { code, error: None, will_restart, oom_killed: false }, 0);
     }
 
     pub(crate) fn done(&self, request: RequestId) {

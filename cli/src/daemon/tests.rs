@@ -88,7 +88,7 @@ async fn a_failed_start_leaves_a_created_container_that_says_why() {
     let id = daemon.create(named("web", spec(&[]))).unwrap().id;
     let supervisor = Supervisor::new(&daemon, &id).await;
     supervisor.prepare().await.unwrap();
-    supervisor.say(ToDaemon::Exited { code: 127, error: Some("no such command".to_owned()), will_restart: false }, 0);
+    supervisor.say(ToDaemon::Exited { code: 127, error: Some("no such command".to_owned()), will_restart: false, oom_killed: false }, 0);
     until("it is told", || daemon.inspect("web").unwrap().exit_code == Some(127)).await;
     let seen = daemon.inspect("web").unwrap();
     assert_eq!((seen.state, seen.error.as_str()), (State::Created, "no such command"));

@@ -18,7 +18,8 @@ pub mod terminal;
 use std::{
     io,
     os::unix::net::UnixStream,
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    time::{Duration, Instant},
 };
 
 use netloom_runtime::protocol::{FromSupervisor, Open, ToSession};
@@ -30,6 +31,10 @@ use terminal::RawTerminal;
 pub use terminal::{stdin_is_terminal, window_size};
 
 use crate::error::CliError;
+
+/// How long a supervisor may take to say whether the process runs: more than it gives a start itself. One that is stopped or hangs
+/// would say nothing for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How a session is held.
 #[derive(Debug)]
@@ -71,6 +76,7 @@ pub type SendSignal<'a> = &'a dyn Fn(i32) -> Result<(), CliError>;
 
 /// Opens the session and waits until the process runs.
 pub fn open_detached(stream: UnixStream, open: &Open) -> Result<(), CliError> {
+    stream.set_read_timeout(Some(PATIENCE)).map_err(|error| lost(&error))?;
     let writer = FrameWriter::new(stream.try_clone().map_err(|error| lost(&error))?);
     writer.control(open).map_err(|error| lost(&error))?;
     let mut reader = FrameReader::new(stream);
@@ -114,7 +120,8 @@ struct Conductor<'a> {
 
 impl Conductor<'_> {
     fn run(&mut self, inbox: &Receiver<Event>) -> Result<Ended, CliError> {
-        while let Ok(event) = inbox.recv() {
+        let until = Instant::now() + PATIENCE;
+        while let Some(event) = self.next(inbox, until)? {
             match event {
                 Event::Started => self.start()?,
                 Event::Failed(error) => return Err(error),
@@ -131,6 +138,18 @@ impl Conductor<'_> {
             }
         }
         Err(lost(&io::ErrorKind::UnexpectedEof.into()))
+    }
+
+    /// What happens next; `None` once nothing can. By `until` the process must run.
+    fn next(&self, inbox: &Receiver<Event>, until: Instant) -> Result<Option<Event>, CliError> {
+        if self.started {
+            return Ok(inbox.recv().ok());
+        }
+        match inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Err(silent()),
+        }
     }
 
     /// Input is read only once there is somebody to read it: a command that cannot start eats nothing.
@@ -225,7 +244,15 @@ fn watch_signals(events: Sender<Event>) -> Result<(), CliError> {
     Ok(())
 }
 
+fn silent() -> CliError {
+    let message = format!("the container's supervisor did not answer within {} s", PATIENCE.as_secs());
+    CliError { message, hint: Some("it may be stopped or hung; `netloom rm -f` ends it".to_owned()), exit_code: 125 }
+}
+
 fn lost(error: &io::Error) -> CliError {
+    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+        return silent();
+    }
     let why = match error.kind() {
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => "it ended".to_owned(),
         _ => crate::error::io_reason(error),

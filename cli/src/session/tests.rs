@@ -91,6 +91,18 @@ fn a_signal_to_a_command_that_runs_or_to_an_exec_ends_no_session() {
     }
 }
 
+#[test]
+fn a_supervisor_that_says_nothing_is_not_waited_for_without_end() {
+    let (ours, _theirs) = UnixStream::pair().expect("a socket pair");
+    let mut conductor = conductor(ours, true);
+    let (sender, inbox) = channel();
+    let error = conductor.next(&inbox, Instant::now()).expect_err("nobody spoke");
+    assert!(error.exit_code == 125 && error.message.contains("did not answer") && error.hint.is_some(), "{error:?}");
+    conductor.started = true;
+    thread::spawn(move || sender.send(Event::Exited(0)));
+    assert!(matches!(conductor.next(&inbox, Instant::now()), Ok(Some(Event::Exited(0)))), "one that runs has all the time it wants");
+}
+
 fn conductor(stream: UnixStream, starts: bool) -> Conductor<'static> {
     let (writer, (events, _)) = (FrameWriter::new(stream), channel());
     Conductor { writer, options: options(), events, terminal: None, send_signal: &|_| Ok(()), starts, started: false }

@@ -40,6 +40,8 @@ pub(crate) struct Cgroup {
     entered: Vec<PathBuf>,
     freezer: Option<PathBuf>,
     stopped: bool,
+    /// How many processes an earlier run in the same groups had lost to its memory limit.
+    oom_kills_before: u64,
     /// The container's directory, where they are written down.
     dir: PathBuf,
 }
@@ -53,10 +55,21 @@ impl Cgroup {
         dir.clone_into(&mut self.dir);
         let survey = Survey::read();
         match survey.kind() {
-            Kind::Unified => self.create_unified(&survey, id, limits),
-            Kind::Legacy => self.create_legacy(&survey, id, limits),
-            Kind::None => refuse_limits(limits, "there are no control groups here"),
+            Kind::Unified => self.create_unified(&survey, id, limits)?,
+            Kind::Legacy => self.create_legacy(&survey, id, limits)?,
+            Kind::None => refuse_limits(limits, "there are no control groups here")?,
         }
+        self.oom_kills_before = self.oom_kills();
+        Ok(())
+    }
+
+    /// Whether the kernel has killed a process of this run because a limit of memory was reached.
+    pub(crate) fn oom_killed(&self) -> bool {
+        self.oom_kills() > self.oom_kills_before
+    }
+
+    fn oom_kills(&self) -> u64 {
+        self.all().map(|group| usage::oom_kills(group)).sum()
     }
 
     fn create_unified(&mut self, survey: &Survey, id: &str, limits: &LimitSpec) -> Result<()> {

@@ -56,12 +56,20 @@ fn groups(own: &str, mounts: &[mountinfo::Mount]) -> Vec<PathBuf> {
     own.lines().filter_map(group).collect()
 }
 
+/// How many processes of a group the kernel has killed because its memory was used up: since the group was made.
+pub(super) fn oom_kills(group: &Path) -> u64 {
+    line(group, "memory.events", "oom_kill ").or_else(|| line(group, "memory.oom_control", "oom_kill ")).unwrap_or(0)
+}
+
+/// The number after `key` in a file of a group that has one key and number a line.
+fn line(group: &Path, file: &str, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(group.join(file)).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+}
+
 fn from_group(group: &Path, usage: &mut Usage) {
     let number = |file: &str| fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
-    let line = |file: &str, key: &str| {
-        let text = fs::read_to_string(group.join(file)).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok())
-    };
+    let line = |file: &str, key: &str| line(group, file, key);
     if let Some(bytes) = number("memory.current").or_else(|| number("memory.usage_in_bytes")) {
         let cache = line("memory.stat", "inactive_file ").or_else(|| line("memory.stat", "total_inactive_file ")).unwrap_or(0);
         usage.memory = bytes.saturating_sub(cache);

@@ -13,6 +13,7 @@ use crate::{
     fault::{Doing, Fault, OWN_FAILURE, Result},
     helper::start::Namespaces,
     init::ToInit,
+    parts,
     protocol::{Failure, FromSupervisor, RequestId, SupervisorState, ToDaemon},
     spec::{Attachment, Plan, RestartPolicy},
     sys,
@@ -91,7 +92,15 @@ pub(super) struct Container {
     pub(super) command: i32,
     pub(super) paused: bool,
     pub(super) started: Option<(Instant, String)>,
-    pub(super) last: Option<(i32, Option<String>)>,
+    pub(super) last: Option<Ending>,
+}
+
+/// How the container ended last, or why it did not start.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Ending {
+    pub(super) code: i32,
+    pub(super) error: Option<String>,
+    pub(super) oom_killed: bool,
 }
 
 impl Container {
@@ -154,7 +163,9 @@ impl Container {
                 SupervisorState::Running { pid: self.command, paused: self.paused, started }
             }
             (Phase::Delayed(_), _) => SupervisorState::Restarting,
-            (_, Some((code, error))) => SupervisorState::Exited { code: *code, error: error.clone() },
+            (_, Some(Ending { code, error, oom_killed })) => {
+                SupervisorState::Exited { code: *code, error: error.clone(), oom_killed: *oom_killed }
+            }
             (_, None) => SupervisorState::Created,
         }
     }
@@ -207,8 +218,8 @@ impl Supervisor {
             Phase::Idle => self.settle(),
             Phase::Delayed(_) => {
                 self.container.phase = Phase::Idle;
-                let (code, error) = self.container.last.clone().unwrap_or((0, None));
-                self.tell(ToDaemon::Exited { code, error, will_restart: false });
+                let Ending { code, error, oom_killed } = self.container.last.clone().unwrap_or_default();
+                self.tell(ToDaemon::Exited { code, error, will_restart: false, oom_killed });
                 self.settle();
             }
             Phase::Running => {
@@ -286,11 +297,12 @@ impl Supervisor {
         let again = if self.container.stopping { None } else { self.container.restarts.after(code, ran) };
         let streams = self.container.streams.take();
         self.container.phase = again.map_or(Phase::Idle, |delay| Phase::Delayed(Instant::now() + delay));
-        self.container.last = Some((code, None));
+        let oom_killed = self.container.cgroup.oom_killed();
+        self.container.last = Some(Ending { code, error: None, oom_killed });
         // The kernel takes its time to close a TAP, so whoever waits for the end hears of it first.
         let interfaces = self.let_go();
         // The daemon before the session: who has seen the end may ask at once.
-        self.tell(ToDaemon::Exited { code, error: None, will_restart: again.is_some() });
+        self.tell(ToDaemon::Exited { code, error: None, will_restart: again.is_some(), oom_killed });
         if let Some(streams) = streams {
             self.process_ended(streams, code);
         }
@@ -314,7 +326,10 @@ impl Supervisor {
             let mut publications: Vec<_> = listeners.iter().map(|(listener, _)| listener.publication.clone()).collect();
             publications.dedup();
             drop(listeners);
-            self.tell(ToDaemon::Detach { networks, publications });
+            self.tell(ToDaemon::Detach { networks, publications: Vec::new() });
+            for some in publications.chunks(parts::PART) {
+                self.tell(ToDaemon::Detach { networks: Vec::new(), publications: some.to_vec() });
+            }
         }
         self.sweep();
         ports
@@ -367,8 +382,9 @@ impl Supervisor {
             self.drop_streams(streams);
         }
         drop(self.let_go());
-        self.container.last = Some((failure.code, Some(failure.message.clone())));
-        self.tell(ToDaemon::Exited { code: failure.code, error: Some(failure.message.clone()), will_restart: false });
+        self.container.last = Some(Ending { code: failure.code, error: Some(failure.message.clone()), oom_killed: false });
+        let error = Some(failure.message.clone());
+        self.tell(ToDaemon::Exited { code: failure.code, error, will_restart: false, oom_killed: false });
         if let Some(session) = self.container.starter.take() {
             self.close_session(session, Some(&FromSupervisor::Failed { failure: failure.clone() }));
         }
@@ -410,7 +426,7 @@ impl Supervisor {
     /// The container is to go, with its supervisor.
     pub(super) fn remove(&mut self, request: RequestId) {
         self.container.removing = Some(request);
-        self.container.last.get_or_insert((KILLED, None));
+        self.container.last.get_or_insert(Ending { code: KILLED, ..Ending::default() });
         match self.container.phase {
             Phase::Running => {
                 self.container.stopping = true;

@@ -209,7 +209,8 @@ mod tests {
         let poll = Poll::new().unwrap();
         let mut link = Link::new(Path::new("/"), |_| Ok(()));
         link.channel = Some(ours);
-        let long = ToDaemon::Exited { code: 1, error: Some("x".repeat(crate::channel::MESSAGE_MAX)), will_restart: false };
+        let long =
+            ToDaemon::Exited { code: 1, error: Some("x".repeat(crate::channel::MESSAGE_MAX)), will_restart: false, oom_killed: false };
         assert!(matches!(link.send(&poll, long, &[]), Err(ChannelError::TooLong(_))));
         link.send(&poll, ToDaemon::Prepare, &[]).unwrap();
         assert!(matches!(theirs.receive().unwrap(), Some((ToDaemon::Prepare, _))));

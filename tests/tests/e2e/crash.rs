@@ -15,6 +15,7 @@ for_both!(
 );
 for_both!(
     a_paused_container_ends_with_its_supervisor,
+    a_stopped_supervisor_is_named_and_its_container_can_be_removed,
     a_paused_container_whose_daemon_and_supervisor_are_killed_ends_with_the_next_command
 );
 for_root!(
@@ -250,4 +251,13 @@ fn groups_left_by_a_killed_instance_are_swept_by_the_next_command(nl: &Netloom) 
     nl.ok("exec a true");
     nl.ok("rm -f a");
     wait_until("nothing is left", || groups(nl, &id).is_empty());
+}
+
+fn a_stopped_supervisor_is_named_and_its_container_can_be_removed(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    nl.host.kill(nl.supervisor("a"), "STOP");
+    let why = nl.fails("exec a true", 125);
+    assert!(why.contains("supervisor did not answer") && why.contains("netloom rm -f"), "{why}");
+    nl.ok("rm -f a");
+    nl.expect_nothing_left();
 }

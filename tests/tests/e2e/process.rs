@@ -68,9 +68,15 @@ fn limits_of_groups_are_enforced_or_refused(nl: &Netloom) {
     let enforced = forks.code != 125 && (forks.stderr.contains("fork") || forks.stderr.contains("Resource"));
     let refused = forks.code == 125 && forks.stderr.contains("--pids-limit") && forks.stderr.contains("hint");
     assert!(enforced || refused, "{forks:?}");
-    let hog = nl.run("run --rm --memory 64m python3 -c 'print(len(bytearray(300_000_000)))'");
+    let hog = nl.run("run --name hog --memory 64m python3 -c 'print(len(bytearray(300_000_000)))'");
     let refused = hog.code == 125 && hog.stderr.contains("--memory") && hog.stderr.contains("hint");
     assert!(hog.code == 137 || hog.stderr.contains("MemoryError") || refused, "{hog:?}");
+    if !refused {
+        assert_eq!(nl.inspect("hog")["oom_killed"], hog.code == 137, "{hog:?}");
+    }
+    assert_eq!(nl.ok("events --since 1h --until 0s").contains(" oom "), hog.code == 137);
+    nl.run("run --name other sh -c 'exit 137'").exits(137);
+    assert_eq!(nl.inspect("other")["oom_killed"], false, "a code alone says nothing of memory");
 }
 
 fn a_sysctl_of_its_own_is_set(nl: &Netloom) {
