@@ -2,7 +2,7 @@
 //!
 //! A daemon that is not there is started. Nothing that changes something is sent twice.
 
-use std::{io, os::unix::net::UnixStream};
+use std::{io, os::unix::net::UnixStream, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -13,10 +13,19 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use netloom_runtime::socket_path::SocketPath;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::{sleep, timeout},
+};
 
 use crate::{api::ErrorBody, daemon, error::CliError, paths::Paths};
+
+/// How long an answer may take before the daemon is asked whether it is there: some, as of `wait`, take as long as they take.
+const ASK_AFTER: Duration = Duration::from_secs(10);
+/// How long a daemon that is there may take to say so.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// A way to one instance's daemon.
 #[derive(Debug)]
@@ -99,20 +108,41 @@ impl Client {
         answer(status, &body)
     }
 
-    /// A question that got no answer is asked once more: the daemon that took it may have been on its way out.
     fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
-        let answered = self.exchange_once(method.clone(), path, body.clone());
-        if answered.is_err() && method == Method::GET { self.exchange_once(method, path, body) } else { answered }
+        self.runtime.block_on(async {
+            tokio::select! {
+                answered = self.ask(method, path, body) => answered,
+                hung = self.hangs() => Err(hung),
+            }
+        })
     }
 
-    fn exchange_once(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
-        let stream = self.stream()?;
-        self.runtime.block_on(async {
-            let response = send(stream, method, path, body).await?;
-            let status = response.status();
-            let body = response.into_body().collect().await.map_err(|error| silent(&error))?;
-            Ok((status, body.to_bytes()))
-        })
+    /// A question that got no answer is asked once more: the daemon that took it may have been on its way out.
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
+        let answered = self.ask_once(method.clone(), path, body.clone()).await;
+        if answered.is_err() && method == Method::GET { self.ask_once(method, path, body).await } else { answered }
+    }
+
+    async fn ask_once(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), CliError> {
+        let response = send(self.stream()?, method, path, body).await?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| silent(&error))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// Returns once the daemon gives no sign of life, if ever.
+    async fn hangs(&self) -> CliError {
+        loop {
+            sleep(ASK_AFTER).await;
+            // One that has just ended is told by the connection that it breaks.
+            let Ok(stream) = connect(&self.paths) else { continue };
+            let pid = getsockopt(&stream, PeerCredentials).map_or(0, |peer| peer.pid());
+            if timeout(SIGN_OF_LIFE, send(stream, Method::GET, "/v1/version", Bytes::new())).await.is_err() {
+                return CliError::failed(format!("the daemon, process {pid}, does not answer")).with_hint(format!(
+                    "it may be stopped or hung; after `kill -9 {pid}` the next command starts a new one, and containers go on"
+                ));
+            }
+        }
     }
 
     fn stream(&self) -> Result<UnixStream, CliError> {

@@ -426,7 +426,7 @@ impl Supervisor {
     /// The container is to go, with its supervisor.
     pub(super) fn remove(&mut self, request: RequestId) {
         self.container.removing = Some(request);
-        self.container.last.get_or_insert(Ending { code: KILLED, ..Ending::default() });
+        self.container.last.get_or_insert_with(|| Ending { code: KILLED, ..Ending::default() });
         match self.container.phase {
             Phase::Running => {
                 self.container.stopping = true;

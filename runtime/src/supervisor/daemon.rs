@@ -77,7 +77,7 @@ impl Supervisor {
                 None => part,
             };
             let fds: Vec<_> = namespace.take().into_iter().chain(fds.by_ref().take(count)).collect();
-            sent = sent.and(self.link.send(&self.poll, message, &fds));
+            sent = sent.and_then(|()| self.link.send(&self.poll, message, &fds));
         }
         self.was_sent(sent);
     }

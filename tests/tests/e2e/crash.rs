@@ -15,6 +15,7 @@ for_both!(
 );
 for_both!(
     a_paused_container_ends_with_its_supervisor,
+    a_stopped_daemon_is_named_and_can_be_replaced,
     a_stopped_supervisor_is_named_and_its_container_can_be_removed,
     a_paused_container_whose_daemon_and_supervisor_are_killed_ends_with_the_next_command
 );
@@ -260,4 +261,14 @@ fn a_stopped_supervisor_is_named_and_its_container_can_be_removed(nl: &Netloom) 
     assert!(why.contains("supervisor did not answer") && why.contains("netloom rm -f"), "{why}");
     nl.ok("rm -f a");
     nl.expect_nothing_left();
+}
+
+fn a_stopped_daemon_is_named_and_can_be_replaced(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let daemon = nl.daemon();
+    nl.host.kill(daemon, "STOP");
+    let why = nl.fails("ps", 1);
+    assert!(why.contains("does not answer") && why.contains(&format!("kill -9 {daemon}")), "{why}");
+    nl.host.kill(daemon, "KILL");
+    assert_eq!(nl.state("a"), "running");
 }
