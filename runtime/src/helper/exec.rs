@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use nix::{
     fcntl::{OFlag, open},
     sched::{CloneFlags, setns},
-    sys::stat::Mode,
+    sys::stat::{Mode, fstat, stat},
     unistd::fchdir,
 };
 
@@ -69,7 +69,14 @@ pub(crate) fn enter(userns: Option<&OwnedFd>, namespaces: &Namespaces) -> Result
         CloneFlags::CLONE_NEWCGROUP,
         CloneFlags::CLONE_NEWPID,
     ];
+    // That of the host's network is not a user's to enter, nor need it be.
+    let own = stat("/proc/self/ns/net").doing("look at the own network namespace")?;
+    let joined = fstat(&namespaces.network).doing("look at the container's network namespace")?;
+    let there = (own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino);
     for (fd, kind) in namespaces.fds().into_iter().zip(kinds) {
+        if there && kind == CloneFlags::CLONE_NEWNET {
+            continue;
+        }
         setns(fd, kind).doing("enter the container's namespaces")?;
     }
     let root = open("/", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()).doing("enter the container's root")?;

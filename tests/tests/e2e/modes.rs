@@ -17,6 +17,7 @@ for_both!(
     proc_shows_only_the_containers_processes,
     a_file_written_to_the_root_is_not_on_the_host,
     everything_but_the_network_is_its_own_in_every_mode,
+    a_running_container_of_every_mode_takes_every_command,
 );
 for_root!("The kernel lets nobody else enter a network namespace of the host's root.": a_named_namespace_of_the_host_is_joined);
 
@@ -213,5 +214,26 @@ fn everything_but_the_network_is_its_own_in_every_mode(nl: &Netloom) {
             let shared = mode == "host" && ours.starts_with("net:");
             assert_eq!(ours == theirs, shared, "--net={mode}: {ours}");
         }
+    }
+}
+
+fn a_running_container_of_every_mode_takes_every_command(nl: &Netloom) {
+    let file = nl.host.write("file", "text");
+    nl.ok("run -d --name base sleep 1000");
+    for mode in EVERY_MODE {
+        nl.ok(&format!("run -d --name c --net={mode} sh -c 'echo said; exec sleep 1000'"));
+        let inside = nl.ok("exec c ls /sys/class/net");
+        assert_eq!(inside, nl.ok(&format!("run --rm --net={mode} ls /sys/class/net")), "--net={mode}");
+        nl.ok(&format!("cp {} c:/tmp/", file.display()));
+        assert_eq!(nl.ok("exec c cat /tmp/file"), "text", "--net={mode}");
+        assert_eq!(nl.ok("logs c"), "said", "--net={mode}");
+        for line in ["pause c", "unpause c", "stats --no-stream c", "port c", "rename c d", "rename d c", "restart -t 0 c"] {
+            nl.ok(line);
+        }
+        assert_eq!(nl.ok("exec c cat /tmp/file"), "text", "--net={mode}");
+        nl.ok("kill c");
+        assert_eq!(nl.ok("wait c"), "137", "--net={mode}");
+        nl.ok("start c");
+        nl.ok("rm -f c");
     }
 }
