@@ -287,9 +287,8 @@ impl Processes {
 
 impl Launcher for Processes {
     fn supervisor(&self, id: &str) -> Result<()> {
-        // Its first session is not needed: it is asked to start once it has said hello.
-        let spawned = supervisor::spawn(&self.root, id);
-        spawned.map(drop).map_err(|error| Error::failed(format!("cannot start a supervisor: {error}")))
+        // It is asked to start once it has said hello.
+        supervisor::spawn_by_daemon(&self.root, id).map_err(|error| Error::failed(format!("cannot start a supervisor: {error}")))
     }
 
     fn sweep_groups(&self, id: &str) {

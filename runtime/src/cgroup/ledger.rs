@@ -14,7 +14,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -50,11 +50,12 @@ pub(super) fn write(dir: &Path, groups: &[&Path]) -> io::Result<()> {
 }
 
 /// Has a process of its own end what a lost supervisor left in its groups and remove them. It has the rights to, which the caller may
-/// have given up. `false`: there are none.
+/// have given up, and the tokio runtime that calls this takes note of its end. `false`: there are none.
 pub fn sweep_later(dir: &Path) -> io::Result<bool> {
     let Some(file) = open(dir)? else { return Ok(false) };
     let mut command = Command::new("/proc/self/exe");
-    command.arg(ARGUMENT).stdin(OwnedFd::from(file)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    command.arg(ARGUMENT).stdin(OwnedFd::from(file)).stdout(Stdio::null()).stderr(Stdio::null());
+    tokio::process::Command::from(command).spawn()?;
     Ok(true)
 }
 
@@ -123,14 +124,18 @@ fn end(group: &Path, until: Instant) -> bool {
 pub(super) fn thaw(group: &Path) {
     for (file, value) in [("cgroup.freeze", "0"), ("freezer.state", "THAWED")] {
         // A group has one of them, or none.
-        let _ = File::options().write(true).open(group.join(file)).and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
+        let _ = set(group, file, value);
     }
+}
+
+/// Writes to a file of a group, which must be there: none is made.
+fn set(group: &Path, file: &str, value: &str) -> io::Result<()> {
+    File::options().write(true).open(group.join(file))?.write_all(value.as_bytes())
 }
 
 /// Kills every process of a group: at once where the kernel can (`cgroup.kill`, Linux 5.14), else one by one.
 fn kill(group: &Path) {
-    let at_once = File::options().write(true).open(group.join("cgroup.kill")).and_then(|mut file| io::Write::write_all(&mut file, b"1"));
-    if at_once.is_ok() {
+    if set(group, "cgroup.kill", "1").is_ok() {
         return;
     }
     let inside = || {

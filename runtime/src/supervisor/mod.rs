@@ -36,7 +36,7 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
-    process::{ExitCode, Stdio},
+    process::{Command, ExitCode, Stdio},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -82,11 +82,25 @@ const ACCEPT_DELAY: Duration = Duration::from_millis(100);
 /// Starts the supervisor of a container whose record is on disk, and returns its first session. It inherits the caller's limits.
 pub fn spawn(root: &Path, id: &str) -> io::Result<UnixStream> {
     let (ours, theirs) = UnixStream::pair()?;
-    let (mut command, _mount) = shield::command();
-    let limit = descriptors::first().unwrap_or_default().to_string();
-    command.arg(ARGUMENT).arg(root).arg(id).arg(limit).stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+    let (mut command, _mount) = command(root, id, theirs);
     command.spawn()?;
     Ok(ours)
+}
+
+/// As [`spawn`], for the daemon: it will most likely outlive the supervisor, whose end its tokio runtime takes note of. The first
+/// session is not needed.
+pub fn spawn_by_daemon(root: &Path, id: &str) -> io::Result<()> {
+    let (_, theirs) = UnixStream::pair()?;
+    let (command, _mount) = command(root, id, theirs);
+    tokio::process::Command::from(command).spawn().map(drop)
+}
+
+/// The command, and what must be open until it is spawned.
+fn command(root: &Path, id: &str, first: UnixStream) -> (Command, Option<OwnedFd>) {
+    let (mut command, mount) = shield::command();
+    let limit = descriptors::first().unwrap_or_default().to_string();
+    command.arg(ARGUMENT).arg(root).arg(id).arg(limit).stdin(OwnedFd::from(first)).stdout(Stdio::null()).stderr(Stdio::null());
+    (command, mount)
 }
 
 /// The supervisor that the program becomes when its first argument is [`ARGUMENT`]. `arguments` are those after it; standard input

@@ -15,6 +15,7 @@ for_both!(
 );
 for_both!(
     a_paused_container_ends_with_its_supervisor,
+    the_daemon_leaves_no_zombies,
     a_stopped_daemon_is_named_and_can_be_replaced,
     a_stopped_supervisor_is_named_and_its_container_can_be_removed,
     a_paused_container_whose_daemon_and_supervisor_are_killed_ends_with_the_next_command
@@ -271,4 +272,18 @@ fn a_stopped_daemon_is_named_and_can_be_replaced(nl: &Netloom) {
     assert!(why.contains("does not answer") && why.contains(&format!("kill -9 {daemon}")), "{why}");
     nl.host.kill(daemon, "KILL");
     assert_eq!(nl.state("a"), "running");
+}
+
+fn the_daemon_leaves_no_zombies(nl: &Netloom) {
+    nl.ok("run -d --name kept sleep 1000");
+    nl.ok("run -d --name a --restart always sleep 1000");
+    let daemon = nl.daemon();
+    nl.host.kill(nl.supervisor("a"), "KILL");
+    // This one is the daemon's own child.
+    wait_until("it runs again", || nl.state("a") == "running");
+    let children = || nl.host.ok(&format!("sh -c 'ps -o stat=,args= --ppid {daemon} || true'"));
+    assert!(children().contains("__supervisor"), "{}", children());
+    nl.ok("rm -f a");
+    wait_until("the daemon has no child any more", || children().is_empty());
+    assert_eq!(nl.daemon(), daemon);
 }
