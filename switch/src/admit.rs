@@ -1,6 +1,7 @@
 //! Who may send what: the checks that a frame passes before anything is learned from it or done with it.
 //!
-//! Policy, in order: length, source, reserved destinations, addresses of others, neighbour discovery in the name of others. Says yes or names the reason; changes nothing.
+//! Policy, in order: length, source, reserved destinations, addresses of others, neighbour discovery in the name of others, DHCP in the
+//! gateway's place. Says yes or names the reason; changes nothing.
 
 use crate::{
     DropReason, Frame, Mac, PortId,
@@ -26,10 +27,16 @@ pub(crate) fn check(config: &Config, ingress: PortId, frame: &Frame<'_>, etherne
     if is_spoofed(config, ingress, frame, ethernet) {
         return Err(DropReason::SpoofedSource);
     }
-    if ethernet.ethertype == ethertype::IPV6 {
-        return check_discovery(config, ingress, frame, ethernet);
+    match ethernet.ethertype {
+        ethertype::IPV4 => check_dhcp(config, ingress, frame, ethernet),
+        ethertype::IPV6 => check_ipv6(config, ingress, frame, ethernet),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Whether a port may say what hosts believe of routers and DHCP servers: the gateway may, and where there is none, anyone.
+fn may_direct_hosts(config: &Config, ingress: PortId) -> bool {
+    ingress == PortId::GATEWAY || config.settings.gateway.is_none() || !config.settings.port_security
 }
 
 /// Sent from an address that is another port's, or claiming its IPv4 address by ARP.
@@ -47,33 +54,65 @@ fn arp_sender(frame: &[u8], start: usize) -> Option<std::net::Ipv4Addr> {
     packet.starts_with(&IPV4_OVER_ETHERNET).then(|| (*sender).into())
 }
 
+/// What a DHCP server sends to a client (RFC 2131, 4.1), whole or as the first fragment, without which the others are nothing.
+fn check_dhcp(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Ethernet) -> Result<(), DropReason> {
+    const FLAGS_AND_OFFSET: usize = 6;
+    const OFFSET: u16 = 0x1fff;
+    const PROTOCOL: usize = 9;
+    const SERVER_TO_CLIENT: [u8; 4] = [0, 67, 0, 68];
+    let packet = frame.bytes.get(ethernet.len..).unwrap_or_default();
+    if packet.get(PROTOCOL) != Some(&protocol::UDP) || may_direct_hosts(config, ingress) {
+        return Ok(());
+    }
+    let ports = usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4;
+    let flags_and_offset = packet.get(FLAGS_AND_OFFSET..).and_then(<[u8]>::first_chunk::<2>);
+    let is_later = flags_and_offset.is_some_and(|field| u16::from_be_bytes(*field) & OFFSET != 0);
+    let is_answer = packet.get(ports..).is_some_and(|datagram| datagram.starts_with(&SERVER_TO_CLIENT));
+    if is_answer && !is_later { Err(DropReason::RogueDhcp) } else { Ok(()) }
+}
+
 /// Neighbour discovery (RFC 4861) in the name of others: of a host, of the gateway, or of any router where there is a gateway, as
-/// RFC 6105 has it. What is in fragments need not be looked into: no host listens to it (RFC 6980).
-fn check_discovery(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Ethernet) -> Result<(), DropReason> {
+/// RFC 6105 has it; and what a DHCP server sends to a client, as RFC 7610 has it.
+fn check_ipv6(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Ethernet) -> Result<(), DropReason> {
     const NEXT_HEADER: usize = 6;
+    const PORTS: std::ops::Range<usize> = 40..44;
+    const SERVER_TO_CLIENT: [u8; 4] = [2, 35, 2, 34];
+    // Nearly all that comes is one of these, and needs no second look.
+    let packet = frame.bytes.get(ethernet.len..).unwrap_or_default();
+    match packet.get(NEXT_HEADER) {
+        Some(&protocol::TCP) => return Ok(()),
+        Some(&protocol::UDP) if packet.get(PORTS) != Some(&SERVER_TO_CLIENT[..]) => return Ok(()),
+        _ => {}
+    }
+    let directs = may_direct_hosts(config, ingress);
+    let ip = match Headers::parse(frame.bytes)?.network {
+        Network::Ipv6(ip) => ip,
+        // Among them are chains of headers that are too long to follow, which a host might (RFC 7113, 3).
+        Network::Malformed if !directs => return Err(DropReason::RogueAdvertisement),
+        _ => return Ok(()),
+    };
+    match ip.upper(frame.bytes) {
+        // No host listens to neighbour discovery in fragments (RFC 6980).
+        Some((protocol::ICMPV6, message)) if !ip.fragment => check_discovery(config, ingress, ip.src, message),
+        Some((protocol::UDP, datagram)) if !directs && datagram.starts_with(&SERVER_TO_CLIENT) => Err(DropReason::RogueDhcp),
+        None if !directs => Err(DropReason::RogueAdvertisement),
+        _ => Ok(()),
+    }
+}
+
+/// `message`: an ICMPv6 message, whatever it is, from `source`.
+fn check_discovery(config: &Config, ingress: PortId, source: std::net::Ipv6Addr, message: &[u8]) -> Result<(), DropReason> {
     const TARGET: std::ops::Range<usize> = 8..24;
     const ROUTER_SOLICITATION: u8 = 133;
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     const REDIRECT: u8 = 137;
-    // Nearly all that comes is one of these, and needs no second look.
-    if matches!(frame.bytes.get(ethernet.len + NEXT_HEADER), Some(&(protocol::TCP | protocol::UDP))) {
-        return Ok(());
-    }
-    let may_advertise = ingress == PortId::GATEWAY || config.settings.gateway.is_none() || !config.settings.port_security;
-    let ip = match Headers::parse(frame.bytes)?.network {
-        Network::Ipv6(ip) if ip.protocol == protocol::ICMPV6 && !ip.fragment => ip,
-        // Among them are chains of headers that are too long to follow, which a host might (RFC 7113, 3).
-        Network::Malformed if !may_advertise => return Err(DropReason::RogueAdvertisement),
-        _ => return Ok(()),
-    };
-    let message = frame.bytes.get(ip.payload..ip.end).unwrap_or_default();
     let is_anothers = |address: std::net::Ipv6Addr| config.is_anothers_ip(address.into(), ingress);
     let target = || message.get(TARGET).and_then(<[u8]>::first_chunk::<16>).is_some_and(|target| is_anothers((*target).into()));
     match message.first() {
-        Some(&(ROUTER_ADVERTISEMENT | REDIRECT)) if !may_advertise => Err(DropReason::RogueAdvertisement),
+        Some(&(ROUTER_ADVERTISEMENT | REDIRECT)) if !may_direct_hosts(config, ingress) => Err(DropReason::RogueAdvertisement),
         Some(&NEIGHBOUR_ADVERTISEMENT) if target() => Err(DropReason::SpoofedSource),
-        Some(ROUTER_SOLICITATION..=REDIRECT) if is_anothers(ip.src) => Err(DropReason::SpoofedSource),
+        Some(ROUTER_SOLICITATION..=REDIRECT) if is_anothers(source) => Err(DropReason::SpoofedSource),
         _ => Ok(()),
     }
 }

@@ -52,6 +52,8 @@ drop_reasons! {
     SpoofedSource = "spoofed_source",
     /// A router advertisement or a redirect that is not the gateway's, or headers under which one could hide.
     RogueAdvertisement = "rogue_advertisement",
+    /// What a DHCP server sends to clients, from a port that is not the gateway's.
+    RogueDhcp = "rogue_dhcp",
     /// A reserved address of IEEE 802.1Q (01:80:c2:00:00:00 to 0f) is not forwarded by a bridge.
     ReservedAddress = "reserved_address",
     /// Ports of an isolated network reach the gateway alone.
@@ -107,6 +109,7 @@ impl DropReason {
             | Self::PortClosed
             | Self::ReservedAddress
             | Self::RogueAdvertisement
+            | Self::RogueDhcp
             | Self::Runt
             | Self::SpoofedSource
             | Self::TooLong

@@ -224,6 +224,22 @@ impl Ipv6 {
         Some(Self { src: src.into(), dst: dst.into(), protocol, start, payload, end, fragment })
     }
 
+    /// The upper layer: its protocol and its bytes, in `frame`, which this header was read from. A later fragment has none:
+    /// protocol 59, "no next header". `None`: the headers of a first fragment do not end in it, as they must (RFC 7112).
+    pub(crate) fn upper<'f>(&self, frame: &'f [u8]) -> Option<(u8, &'f [u8])> {
+        const NO_NEXT_HEADER: u8 = 59;
+        let bytes = |from: usize| frame.get(from..self.end).unwrap_or_default();
+        if !self.fragment {
+            return Some((self.protocol, bytes(self.payload)));
+        }
+        let offset = frame.get(self.payload.saturating_sub(6)..)?.first_chunk::<2>()?;
+        if u16::from_be_bytes(*offset) & 0xfff8 != 0 {
+            return Some((NO_NEXT_HEADER, &[]));
+        }
+        let (protocol, at, _) = Self::extensions(frame.get(..self.end)?, self.protocol, self.payload)?;
+        Some((protocol, bytes(at)))
+    }
+
     /// Follows the extension headers from `at`: the protocol behind them, where it begins, and whether this is a fragment.
     /// What lies behind a fragment header that is not the first one cannot be read, so it ends the walk.
     fn extensions(packet: &[u8], mut next: u8, mut at: usize) -> Option<(u8, usize, bool)> {

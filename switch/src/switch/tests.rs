@@ -277,6 +277,56 @@ fn nobody_but_the_gateway_is_a_router() {
     );
 }
 
+/// What a DHCP server sends to a client of IPv6, behind `before`.
+fn dhcp6_answer(port: u8, before: (u8, &[u8])) -> Built {
+    discovery(port, "fe80::9", &[2, 35, 2, 34, 0, 12, 0, 0, 7, 0, 0, 1], before)
+}
+
+#[test]
+fn nobody_but_the_gateway_answers_as_a_dhcp_server() {
+    let mut lab = with_gateway(3);
+    let (server, client) = ("10.0.0.9:67".parse().unwrap(), "255.255.255.255:68".parse().unwrap());
+    let everyone = eth(mac(2), Mac::BROADCAST);
+    let answer = everyone.udp(server, client, b"offer");
+    lab.refused(2, &answer, DropReason::RogueDhcp);
+    lab.refused(2, &eth(mac(2), Mac::BROADCAST).tag(5).udp(server, client, b"offer"), DropReason::RogueDhcp);
+    let as_fragment = |flags_and_offset: [u8; 2]| {
+        let mut frame = everyone.udp(server, client, b"offer");
+        frame.bytes[20..22].copy_from_slice(&flags_and_offset);
+        frame
+    };
+    lab.refused(2, &as_fragment([0x20, 0]), DropReason::RogueDhcp);
+    assert!(matches!(lab.send(2, &as_fragment([0x20, 1])), Verdict::Flood(_)), "data of a later fragment may look like anything");
+    let ask = everyone.udp("0.0.0.0:68".parse().unwrap(), "255.255.255.255:67".parse().unwrap(), b"discover");
+    assert!(matches!(lab.send(2, &ask), Verdict::Flood(_)), "clients ask");
+    let relayed = everyone.udp(server, "10.0.0.1:67".parse().unwrap(), b"relayed");
+    assert!(matches!(lab.send(2, &relayed), Verdict::Flood(_)), "relays pass on");
+    let from_gateway = eth(GATEWAY, mac(2)).udp("10.0.0.1:67".parse().unwrap(), client, b"offer");
+    assert!(!matches!(lab.send(0, &from_gateway), Verdict::Drop(_)));
+    lab.set(|settings| settings.port_security = false);
+    assert!(matches!(lab.send(2, &answer), Verdict::Flood(_)));
+    lab.set(|settings| (settings.gateway, settings.port_security) = (None, true));
+    assert!(matches!(lab.send(2, &answer), Verdict::Flood(_)), "where there is no gateway, a container may serve");
+}
+
+#[test]
+fn nobody_but_the_gateway_answers_as_a_dhcp_server_of_ipv6() {
+    let mut lab = with_gateway(3);
+    // A fragment header: the protocol behind it, the offset and whether more follow, an identification.
+    let fragment = |next: u8, offset_and_more: u8| [next, 0, 0, offset_and_more, 0, 0, 0, 9];
+    let (first, options) = (fragment(60, 1), [17, 0, 1, 4, 0, 0, 0, 0]);
+    let behind_options = [&first[..], &options].concat();
+    for before in [(17, &[][..]), (60, &options), (44, &fragment(17, 1)), (44, &behind_options), (44, &fragment(17, 0))] {
+        lab.refused(2, &dhcp6_answer(2, before), DropReason::RogueDhcp);
+    }
+    lab.refused(2, &dhcp6_answer(2, (44, &[&fragment(60, 1)[..], &[17, 200, 1, 4, 0, 0, 0, 0]].concat())), DropReason::RogueAdvertisement);
+    assert!(matches!(lab.send(2, &dhcp6_answer(2, (44, &fragment(17, 9)))), Verdict::Flood(_)), "data of a later fragment");
+    let ask = discovery(2, "fe80::2", &[2, 34, 2, 35, 0, 12, 0, 0, 1, 0, 0, 1], (17, &[]));
+    assert!(matches!(lab.send(2, &ask), Verdict::Flood(_)), "clients ask");
+    lab.set(|settings| settings.port_security = false);
+    assert!(matches!(lab.send(2, &dhcp6_answer(2, (17, &[]))), Verdict::Flood(_)));
+}
+
 #[test]
 fn the_gateways_seat_follows_the_settings() {
     let mut lab = with_gateway(2);
@@ -386,6 +436,7 @@ const PRODUCED: &[(DropReason, fn())] = &[
     (DropReason::ZeroSource, group_and_zero_sources_are_never_learned),
     (DropReason::SpoofedSource, nobody_takes_the_gateways_address),
     (DropReason::RogueAdvertisement, nobody_but_the_gateway_is_a_router),
+    (DropReason::RogueDhcp, nobody_but_the_gateway_answers_as_a_dhcp_server),
     (DropReason::ReservedAddress, reserved_addresses_are_flooded_only_where_the_network_is_transparent),
     (DropReason::Isolated, an_isolated_port_talks_with_none_of_the_others),
     (DropReason::NobodyElse, an_isolated_network_reaches_the_gateway_alone),
