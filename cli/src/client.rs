@@ -2,7 +2,7 @@
 //!
 //! A daemon that is not there is started. Nothing that changes something is sent twice.
 
-use std::{io, os::unix::net::UnixStream, time::Duration};
+use std::{io, num::NonZeroUsize, os::unix::net::UnixStream, time::Duration};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -31,14 +31,16 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Client {
     pub paths: Paths,
+    /// Of a daemon that it starts.
+    pub workers: Option<NonZeroUsize>,
     runtime: Runtime,
 }
 
 impl Client {
-    pub fn new(paths: Paths) -> Result<Self, CliError> {
+    pub fn new(paths: Paths, workers: Option<NonZeroUsize>) -> Result<Self, CliError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| CliError::io("cannot set up asynchronous I/O", &error))?;
-        Ok(Self { paths, runtime })
+        Ok(Self { paths, workers, runtime })
     }
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
@@ -149,7 +151,8 @@ impl Client {
         if let Ok(stream) = connect(&self.paths) {
             return Ok(stream);
         }
-        daemon::ensure(&self.paths.root).map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint(&self.paths.root)))?;
+        daemon::ensure(&self.paths.root, self.workers)
+            .map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint(&self.paths.root)))?;
         connect(&self.paths)
             .map_err(|error| CliError::io(format!("cannot reach the daemon at `{}`", self.paths.socket().display()), &error))
     }

@@ -51,7 +51,7 @@ fn hidden(words: &[OsString]) -> Option<ExitCode> {
 
 /// How a supervisor that finds no daemon gets one.
 fn start_daemon(root: &Path) -> io::Result<()> {
-    daemon::ensure(root).map_err(io::Error::other)
+    daemon::ensure(root, None).map_err(io::Error::other)
 }
 
 /// What a person typed. Beside an error stands whether it is to be coloured.

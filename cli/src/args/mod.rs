@@ -12,7 +12,7 @@ pub mod network;
 mod reference;
 pub mod run;
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -26,6 +26,9 @@ pub struct Cli {
     /// When to colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorWhen,
+    /// How many threads move frames, if this command starts the daemon [default: $NETLOOM_WORKERS, else one for each core]
+    #[arg(long, value_name = "N", value_parser = crate::words::quantity::workers)]
+    pub workers: Option<NonZeroUsize>,
     /// Say on stderr what is done
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,

@@ -65,7 +65,7 @@ fn watch_end(container: &Container, context: &Context) -> Result<Arc<AtomicBool>
     let runs = matches!(container.state, State::Running | State::Paused | State::Restarting);
     let ended = Arc::new(AtomicBool::new(!runs));
     if runs {
-        let client = Client::new(context.client.paths.clone())?;
+        let client = Client::new(context.client.paths.clone(), context.client.workers)?;
         let (path, ended) = (format!("{}/wait", container_path(&container.id)), ended.clone());
         std::thread::spawn(move || {
             // A container that cannot be waited for any more is gone.

@@ -46,7 +46,7 @@ impl Context {
         let paths = Paths::resolve(cli.root.as_deref()).map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint()))?;
         let colour = output::coloured(cli.color, &std::io::stderr());
         let paint = output::coloured(cli.color, &std::io::stdout());
-        Ok(Self { client: Client::new(paths)?, verbose: cli.verbose > 0, colour, paint })
+        Ok(Self { client: Client::new(paths, cli.workers)?, verbose: cli.verbose > 0, colour, paint })
     }
 
     /// Says a step, if `-v` asks for it.

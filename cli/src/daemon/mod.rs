@@ -21,6 +21,7 @@
 //! ([`Daemon::state`]). A change is made whole under the lock, told to the data plane there, and then to the listeners.
 
 mod api;
+mod balance;
 mod bounds;
 mod checks;
 mod connect;
@@ -58,7 +59,6 @@ mod tests;
 
 use std::{
     env, io,
-    num::NonZeroUsize,
     os::fd::OwnedFd,
     path::Path,
     process::ExitCode,
@@ -79,10 +79,10 @@ use self::{
     plane::{Launcher, Plane},
     state::State,
 };
-use crate::paths::Paths;
-
-/// Workers at most: a machine's cores beyond these are the containers'.
-const WORKERS_MAX: usize = 4;
+use crate::{
+    paths::Paths,
+    words::{WordError, quantity},
+};
 
 /// One instance's daemon.
 #[derive(Debug)]
@@ -137,6 +137,8 @@ enum MainError {
     Host(#[from] host::HostError),
     #[error("{}", .0.message)]
     Restore(error::Error),
+    #[error("NETLOOM_WORKERS: {0}")]
+    Workers(WordError),
     #[error("{0}")]
     Channel(#[from] netloom_runtime::channel::ChannelError),
 }
@@ -206,11 +208,11 @@ fn say(word: &str) -> Result<(), MainError> {
 }
 
 async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let workers = NonZeroUsize::new(cores.min(WORKERS_MAX)).unwrap_or(NonZeroUsize::MIN);
+    let said = env::var(start::WORKERS).ok().filter(|said| !said.is_empty());
+    let workers = said.map_or_else(|| Ok(quantity::default_workers()), |said| quantity::workers(&said)).map_err(MainError::Workers)?;
     let fabric = Fabric::start(workers)?;
     let launcher = supervisors::Processes::new(&paths.root, geteuid().is_root());
-    let asked = fabric.lease_asks();
+    let (asked, rings) = (fabric.lease_asks(), fabric.rings());
     let daemon = Arc::new(Daemon::new(paths.clone(), Box::new(fabric), Box::new(launcher), workers.get()));
     let routes = host::routes().await.unwrap_or_else(|error| {
         tracing::warn!(%error, "subnets are chosen without a look at the host's routes");
@@ -222,6 +224,9 @@ async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
     tokio::spawn(async move { sweeper.sweep_layers().await });
     if let Some(asked) = asked {
         dhcp::serve(&daemon, asked).map_err(MainError::io("start the thread for DHCP"))?;
+    }
+    if let Some(rings) = rings {
+        balance::serve(&daemon, rings).map_err(MainError::io("start the thread that spreads the load"))?;
     }
     tracing::info!(pid = std::process::id(), root = %paths.root.display(), workers, "the daemon starts");
     serve::until_idle(&daemon, || say(start::READY)).await?;

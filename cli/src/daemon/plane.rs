@@ -37,6 +37,7 @@ pub(crate) trait Plane: fmt::Debug + Send + Sync {
     fn fdb_del(&self, network: NetworkId, mac: Mac) -> Result<bool>;
     fn flows(&self, network: NetworkId) -> Result<Vec<(PortId, FlowReport)>>;
     fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<()>;
+    fn balance_by_load(&self) -> Result<usize>;
     fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<IpAddr>) -> Result<()>;
 }
 
@@ -111,6 +112,10 @@ impl Plane for Fabric {
 
     fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<()> {
         Self::answer_lease(self, network, port, answer)
+    }
+
+    fn balance_by_load(&self) -> Result<usize> {
+        Self::balance_by_load(self)
     }
 
     fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<IpAddr>) -> Result<()> {

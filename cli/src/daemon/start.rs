@@ -11,6 +11,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    num::NonZeroUsize,
     os::{
         fd::AsFd,
         unix::{fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
@@ -34,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Marks the second `__daemon`, the one that stays.
 pub(super) const DETACHED: &str = "NETLOOM_DETACHED";
+
+/// How many workers the daemon is to have.
+pub(super) const WORKERS: &str = "NETLOOM_WORKERS";
 
 /// What the daemon writes to its standard output once its sockets accept.
 pub(super) const READY: &str = "ready\n";
@@ -61,8 +65,8 @@ impl StartError {
     }
 }
 
-/// Returns once a daemon of this root accepts connections, starting it where there is none.
-pub fn ensure(root: &Path) -> Result<(), StartError> {
+/// Returns once a daemon of this root accepts connections, starting it where there is none: with `workers`, if it is said.
+pub fn ensure(root: &Path, workers: Option<NonZeroUsize>) -> Result<(), StartError> {
     let paths = Paths::at(root);
     if accepts(&paths.socket()) {
         return Ok(());
@@ -72,7 +76,7 @@ pub fn ensure(root: &Path) -> Result<(), StartError> {
     if accepts(&paths.socket()) {
         return Ok(());
     }
-    spawn(&paths.root)
+    spawn(&paths.root, workers)
 }
 
 /// Whether somebody listens on the socket at `path`.
@@ -107,13 +111,17 @@ pub(super) fn command(root: &Path) -> Command {
     command
 }
 
-fn spawn(root: &Path) -> Result<(), StartError> {
+fn spawn(root: &Path, workers: Option<NonZeroUsize>) -> Result<(), StartError> {
     let io = |what: &str| {
         let what = what.to_owned();
         move |source| StartError::Io { what, source }
     };
     let (mut said, saying) = io::pipe().map_err(io("make a pipe"))?;
-    let mut child = command(root).stdout(saying).env_remove(DETACHED).spawn().map_err(io("start the daemon"))?;
+    let mut command = command(root);
+    command.stdout(saying).env_remove(DETACHED).envs(workers.map(|workers| (WORKERS, workers.to_string())));
+    let mut child = command.spawn().map_err(io("start the daemon"))?;
+    // It holds the end of the pipe that the daemon is to be the last to hold.
+    drop(command);
     let answer = answer(&mut said);
     child.wait().map_err(io("start the daemon"))?;
     match answer?.as_str() {

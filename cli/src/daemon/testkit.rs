@@ -200,6 +200,10 @@ impl Plane for Remembering {
         Ok(())
     }
 
+    fn balance_by_load(&self) -> Answer<usize> {
+        Ok(0)
+    }
+
     fn fdb_del(&self, _: NetworkId, _: Mac) -> Answer<bool> {
         Ok(false)
     }

@@ -1,11 +1,31 @@
 //! Amounts: memory, limits, points in time, numbers of lines.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    num::NonZeroUsize,
+    time::{Duration, SystemTime},
+};
 
 use super::{WordError, not};
 
 /// The least that `--memory` takes, as in docker: a process cannot even start in much less.
 pub const MEMORY_LEAST: u64 = 6 << 20;
+
+/// The most workers: beyond these they would be in each other's way.
+const WORKERS_MAX: usize = 64;
+
+/// `--workers` and `NETLOOM_WORKERS`
+pub fn workers(word: &str) -> Result<NonZeroUsize, WordError> {
+    word.parse()
+        .ok()
+        .filter(|workers: &NonZeroUsize| workers.get() <= WORKERS_MAX)
+        .ok_or_else(|| not(word, "a number of workers from 1 to 64"))
+}
+
+/// As many as the machine has cores.
+pub fn default_workers() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    NonZeroUsize::new(WORKERS_MAX).map_or(cores, |max| cores.min(max))
+}
 
 /// `--memory`
 pub fn memory(word: &str) -> Result<u64, WordError> {
@@ -138,6 +158,15 @@ pub fn since(word: &str) -> Result<Since, WordError> {
 mod tests {
     use super::*;
     use crate::words::testing::{refuses, takes};
+
+    #[test]
+    fn workers_are_a_number_that_makes_sense() {
+        assert_eq!(workers("2").unwrap().get(), 2);
+        for wrong in ["0", "-1", "65", "many", ""] {
+            assert_eq!(workers(wrong).unwrap_err().to_string(), format!("`{wrong}` is not a number of workers from 1 to 64"));
+        }
+        assert!((1..=WORKERS_MAX).contains(&default_workers().get()));
+    }
 
     #[test]
     fn memory_is_read_in_powers_of_1024() {

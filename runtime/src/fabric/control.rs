@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) budget: Arc<Budget>,
     /// The other end, until somebody takes it.
     pub(super) asked: Option<Receiver<LeaseAsked>>,
+    /// Where workers ring that are crowded; the same.
+    pub(super) rings: Option<Receiver<()>>,
 }
 
 /// A network and who is on it.
@@ -114,7 +116,7 @@ impl Seat {
 }
 
 impl State {
-    pub(super) fn new(workers: usize, budget: Arc<Budget>) -> Self {
+    pub(super) fn new(workers: usize, budget: Arc<Budget>, rings: Receiver<()>) -> Self {
         let (asks, asked) = Asks::channel();
         Self {
             networks: BTreeMap::new(),
@@ -125,6 +127,7 @@ impl State {
             listeners_made: 0,
             asks,
             asked: Some(asked),
+            rings: Some(rings),
             budget,
         }
     }

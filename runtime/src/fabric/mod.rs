@@ -16,6 +16,7 @@
 //! The daemon calls [`Fabric`] from its own threads; every call is a message to workers or a new snapshot, never a lock that a
 //! frame waits for.
 
+mod balance;
 mod budget;
 mod closer;
 mod config;
@@ -49,6 +50,7 @@ use std::{
 
 pub(crate) use self::echo::ping_sockets_are_allowed;
 use self::{
+    balance::Bell,
     budget::Budget,
     control::{Seat, Site, State},
     inbox::{Closed, Inbox},
@@ -101,9 +103,10 @@ impl Fabric {
         sys::memory::map_from(MAPPED);
         let budget = Budget::of(descriptors::raise(None));
         let clock = Clock::start();
-        let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get(), budget)) };
+        let (bell, rings) = Bell::new();
+        let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get(), budget, rings)) };
         for index in 0..workers.get() {
-            fabric.workers.push(start_worker(index, clock)?);
+            fabric.workers.push(start_worker(index, clock, bell.clone())?);
         }
         Ok(fabric)
     }
@@ -313,9 +316,9 @@ impl Drop for Fabric {
     }
 }
 
-fn start_worker(index: usize, clock: Clock) -> Result<Running, FabricError> {
+fn start_worker(index: usize, clock: Clock, crowded: Bell) -> Result<Running, FabricError> {
     let inbox = Arc::new(Inbox::new().map_err(io("make a worker's inbox"))?);
-    let worker = Worker::new(Arc::clone(&inbox), clock).map_err(io("make a worker's epoll set"))?;
+    let worker = Worker::new(Arc::clone(&inbox), clock, crowded).map_err(io("make a worker's epoll set"))?;
     let thread = thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || worker.run())

@@ -7,7 +7,7 @@
 //!     └─ retire: flows are reset, sockets closed
 //! ```
 
-use std::{net::IpAddr, ops::ControlFlow, sync::Arc};
+use std::{net::IpAddr, ops::ControlFlow, sync::Arc, time::Duration};
 
 use netloom_switch::{
     Frame, Mac, PortCounters, PortId, Time, Verdict,
@@ -77,6 +77,8 @@ pub(super) struct Port {
     queued: bool,
     /// When the worker looks at the gateway next.
     armed: Option<Time>,
+    /// How long the worker has been busy with it since it last added up.
+    pub(super) took: Duration,
 }
 
 impl Port {
@@ -102,6 +104,7 @@ impl Port {
             frames: None,
             queued: false,
             armed: None,
+            took: Duration::ZERO,
         }
     }
 

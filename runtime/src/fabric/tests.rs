@@ -1,11 +1,13 @@
 //! The data plane without a kernel's TAPs: ports are ends of socket pairs, which keep messages whole as TAPs keep frames.
 
 use std::{
+    collections::HashMap,
     io::Read,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -208,6 +210,58 @@ fn frames_that_came_while_a_port_was_moved_are_not_lost() {
     }
 }
 
+impl Container {
+    /// Numbers its frames to `to` until `stop`.
+    fn flood(&self, to: Mac, stop: &AtomicBool) {
+        let mut number = 0_u32;
+        while !stop.load(Relaxed) {
+            let message = [&[0; 12][..], &to.0, &self.mac.0, &[0x88, 0xb5], &number.to_be_bytes(), &[0; 42]].concat();
+            match send(self.wire.as_raw_fd(), &message, MsgFlags::empty()) {
+                Ok(_) => number += 1,
+                Err(_) => thread::yield_now(),
+            }
+        }
+    }
+
+    /// Reads numbered frames until `stop`: the numbers of one sender only ever rise.
+    fn check_order(&self, stop: &AtomicBool) {
+        let (mut last, mut message) = (HashMap::new(), [0; 2048]);
+        while !stop.load(Relaxed) {
+            let Ok(len) = recv(self.wire.as_raw_fd(), &mut message, MsgFlags::empty()) else { continue };
+            let frame = &message[12..len];
+            let (sender, number) = (frame[6..12].to_vec(), u32::from_be_bytes(frame[14..18].try_into().unwrap()));
+            let before = last.insert(sender, number);
+            assert!(before.is_none_or(|before| before < number), "{number} came after {before:?}");
+        }
+    }
+}
+
+#[test]
+fn busy_ports_that_share_a_worker_are_parted_and_their_frames_stay_in_order() {
+    let (fabric, network) = fabric(2);
+    let rings = fabric.rings().unwrap();
+    let [one, sink, other, _idle] = [2, 3, 4, 5].map(|host| attach(&fabric, network, host));
+    let share = || worker_of(&fabric, network, one.port) == worker_of(&fabric, network, other.port);
+    assert!(share());
+    sink.send(Mac::BROADCAST, "here I am");
+    one.expect(&sink, Mac::BROADCAST, "here I am");
+    let stop = AtomicBool::new(false);
+    let parted = thread::scope(|scope| {
+        scope.spawn(|| one.flood(sink.mac, &stop));
+        scope.spawn(|| other.flood(sink.mac, &stop));
+        scope.spawn(|| sink.check_order(&stop));
+        let until = Instant::now() + 6 * PATIENCE;
+        while share() && Instant::now() < until {
+            if rings.recv_timeout(PATIENCE).is_ok() {
+                fabric.balance_by_load().unwrap();
+            }
+        }
+        stop.store(true, Relaxed);
+        !share()
+    });
+    assert!(parted, "two busy ports share a worker while the other one idles");
+}
+
 /// A port whose frames only its owner's thread may write.
 #[derive(Debug)]
 struct OwnersOnly(TapPort, Mutex<Option<thread::ThreadId>>);
@@ -324,7 +378,7 @@ fn a_flooded_inbox_drops_and_counts_and_never_waits() {
 #[test]
 fn whoever_asks_a_worker_that_ends_is_told_so() {
     let inbox = Arc::new(Inbox::new().unwrap());
-    let worker = Worker::new(Arc::clone(&inbox), Clock::start()).unwrap();
+    let worker = Worker::new(Arc::clone(&inbox), Clock::start(), Bell::new().0).unwrap();
     let asked = inbox.call(|worker| worker.stop()).unwrap();
     drop(worker);
     assert!(asked.recv().is_err());
@@ -333,7 +387,7 @@ fn whoever_asks_a_worker_that_ends_is_told_so() {
 #[test]
 fn a_busy_port_leaves_a_quiet_one_its_turn() {
     let inbox = Arc::new(Inbox::new().unwrap());
-    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start()).unwrap();
+    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start(), Bell::new().0).unwrap();
     let (fabric, network) = fabric(1);
     let [busy, quiet, sink] = [2, 3, 4].map(|host| attach(&fabric, network, host));
     sink.send(Mac::BROADCAST, "here I am");

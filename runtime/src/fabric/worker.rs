@@ -22,6 +22,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 
 use super::{
     FlowReport, NetworkId,
+    balance::{Bell, Load, SPAN, is_crowded},
     inbox::Inbox,
     network::Network,
     patience::Patience,
@@ -55,6 +56,18 @@ impl Clock {
     }
 }
 
+/// Who kept this worker busy.
+#[derive(Debug)]
+struct Books {
+    crowded: Bell,
+    /// What is being added up began then.
+    from: Time,
+    /// All that came before is some port's, or nobody's.
+    at: Time,
+    /// What was added up last.
+    last: Vec<Load>,
+}
+
 #[derive(Debug)]
 pub(super) struct Worker {
     inbox: Arc<Inbox>,
@@ -71,12 +84,13 @@ pub(super) struct Worker {
     /// The networks whose MAC tables this worker ages: all on the first, none on the others.
     ages: Vec<Arc<Network>>,
     ageing: Option<Time>,
+    books: Books,
     buffer: Buffer,
     events: Vec<EpollEvent>,
 }
 
 impl Worker {
-    pub(super) fn new(inbox: Arc<Inbox>, clock: Clock) -> nix::Result<Self> {
+    pub(super) fn new(inbox: Arc<Inbox>, clock: Clock, crowded: Bell) -> nix::Result<Self> {
         let mut sources = Sources::new()?;
         sources.add(inbox.bell(), Source::Inbox, EpollFlags::EPOLLIN)?;
         Ok(Self {
@@ -93,6 +107,7 @@ impl Worker {
             patience: Patience::default(),
             ages: Vec::new(),
             ageing: None,
+            books: Books { crowded, from: clock.now(), at: clock.now(), last: Vec::new() },
             buffer: Buffer::new(),
             events: vec![EpollEvent::empty(); EVENTS],
         })
@@ -110,6 +125,7 @@ impl Worker {
     pub(super) fn turn(&mut self) -> ControlFlow<()> {
         let busy = self.rung || !self.ready.is_empty();
         let count = if busy { self.look() } else { self.wait() };
+        self.books.at = self.now;
         for index in 0..count {
             self.event(index);
         }
@@ -121,6 +137,9 @@ impl Worker {
         }
         if self.rung {
             self.read_inbox();
+        }
+        if self.now.since(self.books.from) >= SPAN {
+            self.add_up();
         }
         if self.stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
@@ -178,6 +197,7 @@ impl Worker {
                     port.socket(socket, readiness, at);
                     port.arm(at);
                 });
+                self.charge(slot);
             }
             // It was closed by what an earlier event of this turn led to.
             None => (),
@@ -187,7 +207,8 @@ impl Worker {
     /// Serves the first of the ready list, which goes to its end if there is more.
     fn serve(&mut self) {
         let Some(token) = self.ready.pop_front() else { return };
-        let progress = match self.sources.get(token) {
+        let source = self.sources.get(token);
+        let progress = match source {
             Some(Source::Frames(slot)) => self.with_port(slot, |port, at, buffer| {
                 let progress = port.receive(at, buffer);
                 port.arm(at);
@@ -206,9 +227,40 @@ impl Worker {
             }),
             _ => None,
         };
+        if let Some(Source::Frames(slot) | Source::Listener(slot, _)) = source {
+            self.charge(slot);
+        }
         if progress == Some(Progress::More) {
             self.ready.push_back(token);
         }
+    }
+
+    /// The time since the last charge was this port's.
+    fn charge(&mut self, slot: Slot) {
+        let now = self.clock.now();
+        let took = now.since(std::mem::replace(&mut self.books.at, now));
+        if let Some(port) = self.ports.get_mut(slot.0 as usize).and_then(Option::as_mut) {
+            port.took += took;
+        }
+    }
+
+    /// Adds up what ports took since it last did, and rings if two busy ones share this worker.
+    fn add_up(&mut self) {
+        let span = self.now.since(std::mem::replace(&mut self.books.from, self.now));
+        self.books.last.clear();
+        let loads = self.ports.iter_mut().flatten().map(|port| Load::new(port.key, std::mem::take(&mut port.took), span));
+        self.books.last.extend(loads.filter(|load| load.share > 0));
+        if is_crowded(&self.books.last) {
+            self.books.crowded.ring();
+        }
+    }
+
+    /// How busy its ports have kept it lately; nothing if it has slept since it last added up.
+    pub(super) fn loads(&mut self) -> Vec<Load> {
+        if self.now.since(self.books.from) >= SPAN {
+            self.add_up();
+        }
+        self.books.last.clone()
     }
 
     fn due(&mut self, due: Due) {

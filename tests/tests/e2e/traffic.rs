@@ -16,6 +16,8 @@ for_both!(
     a_gigabyte_comes_in_unchanged,
     real_programs_run_on_the_copy_on_write_root,
     checksums_are_never_wrong_at_a_receiver,
+    two_busy_containers_do_not_share_a_worker_while_another_idles,
+    there_are_as_many_workers_as_were_asked_for,
 );
 
 /// A web server named `web` with one page.
@@ -154,4 +156,37 @@ fn checksums_are_never_wrong_at_a_receiver(nl: &Netloom) {
         let errors = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "InCsumErrors").expect("a counter");
         assert_eq!(errors.1, "0", "{protocol}: {counters}");
     }
+}
+
+fn two_busy_containers_do_not_share_a_worker_while_another_idles(nl: &Netloom) {
+    const FLOOD: &str = r#"
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    s.sendto(b"x" * 64, (sys.argv[1], 9))
+"#;
+    let script = nl.host.write("flood.py", FLOOD);
+    nl.ok("--workers 2 run -d --name sink sleep 1000");
+    let sink = nl.ip("sink");
+    let flood = format!("-v {}:/flood.py:ro timeout 40 python3 /flood.py {sink}", script.display());
+    nl.ok(&format!("run -d --name one {flood}"));
+    nl.ok("run -d --name idle sleep 1000");
+    nl.ok(&format!("run -d --name other {flood}"));
+    // They took their places in turn: the two that send have the same.
+    let worker = |name: &str| {
+        let ports = nl.json("ports --json");
+        let row = ports.as_array().and_then(|rows| rows.iter().find(|row| row["container"] == name)).cloned();
+        row.and_then(|row| row["worker"].as_u64()).expect("a port with a worker")
+    };
+    wait_until("each has a worker to itself", || worker("one") != worker("other"));
+}
+
+fn there_are_as_many_workers_as_were_asked_for(nl: &Netloom) {
+    nl.ok("--workers 3 ps");
+    assert_eq!(nl.json("version --format json")["daemon"]["workers"], 3);
+    let why = nl.fails("--workers 0 ps", 2);
+    assert!(why.contains("a number of workers from 1 to 64"), "{why}");
+    nl.host.kill(nl.daemon(), "KILL");
+    let why = nl.with(&[("NETLOOM_WORKERS", "many")]).fails("ps", 1);
+    assert!(why.contains("NETLOOM_WORKERS") && why.contains("`many`"), "{why}");
 }
