@@ -23,7 +23,7 @@ use tokio::{
 use crate::{api::ErrorBody, daemon, error::CliError, paths::Paths};
 
 /// How long an answer may take before the daemon is asked whether it is there: some, as of `wait`, take as long as they take.
-const ASK_AFTER: Duration = Duration::from_secs(10);
+const ASK_AFTER: Duration = Duration::from_secs(5);
 /// How long a daemon that is there may take to say so.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 

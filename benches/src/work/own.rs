@@ -53,7 +53,8 @@ pub(super) fn flows(peer: &Peer) -> Result<Done> {
     let before = resident(peer);
     let crowd = instance.crowd("own", FLOWS, BYTES)?;
     let open = crowd.open;
-    thread::sleep(SETTLE);
+    // Flows give their buffers up when nobody has used them for a while.
+    thread::sleep(IDLE);
     let each = (resident(peer) - before) / open.max(1) as f64;
     drop(crowd);
     thread::sleep(AFTER_CLOSE);

@@ -16,7 +16,7 @@ use super::{
 use crate::api::{self, Pruned};
 
 /// How long a supervisor may take to end its container and itself.
-const END_PATIENCE: Duration = Duration::from_secs(10);
+const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the kernel may take to end one that was killed.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 

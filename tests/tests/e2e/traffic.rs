@@ -16,6 +16,7 @@ for_both!(
     a_gigabyte_comes_in_unchanged,
     real_programs_run_on_the_copy_on_write_root,
     checksums_are_never_wrong_at_a_receiver,
+    a_connection_goes_on_after_a_long_silence,
     two_busy_containers_do_not_share_a_worker_while_another_idles,
     there_are_as_many_workers_as_were_asked_for,
 );
@@ -156,6 +157,45 @@ fn checksums_are_never_wrong_at_a_receiver(nl: &Netloom) {
         let errors = names.split(' ').zip(values.split(' ')).find(|(name, _)| *name == "InCsumErrors").expect("a counter");
         assert_eq!(errors.1, "0", "{protocol}: {counters}");
     }
+}
+
+fn a_connection_goes_on_after_a_long_silence(nl: &Netloom) {
+    // Longer than a flow keeps its buffers. On one connection the container speaks first after it, on the other the server does.
+    const SERVER: &str = r#"
+import socket, threading, time
+listener = socket.create_server(("0.0.0.0", 7000))
+def serve(connection):
+    connection.sendall(connection.recv(1))
+    time.sleep(7)
+    connection.sendall(b"s" * 300000)
+    while data := connection.recv(65536):
+        connection.sendall(data)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"#;
+    const CLIENT: &str = r#"
+import socket, sys, time
+def take(connection, count):
+    data = b""
+    while len(data) < count:
+        data += connection.recv(count - len(data)) or sys.exit("hung up")
+    return data
+both = [socket.create_connection((sys.argv[1], 7000)) for _ in range(2)]
+for connection in both:
+    connection.sendall(b"x")
+    assert take(connection, 1) == b"x"
+first, second = both
+assert take(first, 300000) == b"s" * 300000
+time.sleep(7)
+second.sendall(b"c" * 300000)
+assert take(second, 600000) == b"s" * 300000 + b"c" * 300000
+print("all of it")
+"#;
+    let (server, client) = (nl.host.write("server.py", SERVER), nl.host.write("client.py", CLIENT));
+    let _server = nl.host.start(Place::Server, &format!("python3 {}", server.display()));
+    wait_until("it listens", || nl.host.inside(Place::Server, || TcpStream::connect((SERVER_IP, 7000)).is_ok()));
+    let said = nl.ok(&format!("run --rm -v {}:/client.py:ro python3 /client.py {FAR_IP}", client.display()));
+    assert_eq!(said, "all of it");
 }
 
 fn two_busy_containers_do_not_share_a_worker_while_another_idles(nl: &Netloom) {

@@ -73,6 +73,29 @@ impl Lengths {
         }
     }
 
+    fn capabilities(self) -> DeviceCapabilities {
+        let mut checksum = ChecksumCapabilities::ignored();
+        checksum.ipv4 = Compute::Tx;
+        let mut segmentation = SegmentationCapabilities::default();
+        let superframe = std::num::NonZeroUsize::new(SUPERFRAME_MAX.max(self.device_mtu()));
+        segmentation.tcpv4 = superframe;
+        segmentation.tcpv6 = superframe;
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.device_mtu();
+        capabilities.checksum = checksum;
+        capabilities.segmentation = segmentation;
+        capabilities
+    }
+
+    /// How long the IP header of a packet of ours is: smoltcp sends no options and no extensions with TCP.
+    pub(super) const fn ip_header(self) -> usize {
+        match self {
+            Self::Ipv4 { .. } => IPV4_HEADER,
+            Self::Ipv6 { .. } => IPV6_HEADER,
+        }
+    }
+
     /// The payload of one segment of a packet that is longer than that. `None`: it is short enough.
     fn cut(self, packet: &[u8]) -> Option<NonZeroU16> {
         let Self::Ipv6 { mtu, mss } = self else { return None };
@@ -127,6 +150,23 @@ fn say_mss(packet: &mut [u8], lengths: Lengths) {
 pub(super) struct LastSent {
     pub(super) sequence: u32,
     pub(super) acknowledgement: u32,
+    /// The sequence number after all that was sent.
+    pub(super) next: u32,
+}
+
+impl LastSent {
+    /// Reads a segment of ours, from its TCP header on.
+    fn learn(&mut self, segment: &[u8]) {
+        let Some([_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags]) = segment.first_chunk::<14>() else { return };
+        (self.sequence, self.acknowledgement) = (u32::from_be_bytes([*s0, *s1, *s2, *s3]), u32::from_be_bytes([*a0, *a1, *a2, *a3]));
+        let (syn, fin) = (flags & tcp_flags::SYN != 0, flags & tcp_flags::FIN != 0);
+        let payload = segment.len().saturating_sub(usize::from(offset >> 4) * 4);
+        let after = self.sequence.wrapping_add(payload as u32 + u32::from(syn) + u32::from(fin));
+        // What is sent again is not the last of all.
+        if syn || (after.wrapping_sub(self.next) as i32) > 0 {
+            self.next = after;
+        }
+    }
 }
 
 /// Lives for one call of smoltcp.
@@ -158,18 +198,7 @@ impl<O: Outside> Device for FlowDevice<'_, '_, O> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        let mut checksum = ChecksumCapabilities::ignored();
-        checksum.ipv4 = Compute::Tx;
-        let mut segmentation = SegmentationCapabilities::default();
-        let superframe = std::num::NonZeroUsize::new(SUPERFRAME_MAX.max(self.lengths.device_mtu()));
-        segmentation.tcpv4 = superframe;
-        segmentation.tcpv6 = superframe;
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = self.lengths.device_mtu();
-        capabilities.checksum = checksum;
-        capabilities.segmentation = segmentation;
-        capabilities
+        self.lengths.capabilities()
     }
 }
 
@@ -198,11 +227,13 @@ impl<O: Outside> TxToken for Sending<'_, O> {
         };
         let result = f(packet);
         say_mss(packet, self.lengths);
-        let (kind, ethertype, header) = match self.lengths {
-            Lengths::Ipv4 { .. } => (GsoKind::TcpV4, ethertype::IPV4, IPV4_HEADER),
-            Lengths::Ipv6 { .. } => (GsoKind::TcpV6, ethertype::IPV6, IPV6_HEADER),
+        let header = self.lengths.ip_header();
+        let (kind, ethertype) = match self.lengths {
+            Lengths::Ipv4 { .. } => (GsoKind::TcpV4, ethertype::IPV4),
+            Lengths::Ipv6 { .. } => (GsoKind::TcpV6, ethertype::IPV6),
         };
-        *self.last = leave_checksum_partial(packet, header).unwrap_or_default();
+        self.last.learn(packet.get(header..).unwrap_or_default());
+        leave_checksum_partial(packet, header);
         let checksum = Checksum::Partial { start: (ETHERNET_HEADER + header) as u16, offset: TCP_CHECKSUM as u16 };
         let gso = self.segment_size.or_else(|| self.lengths.cut(packet)).map(|size| Gso { kind, size, ecn: false });
         self.builder.emit_packet(self.outside, self.link, ethertype, len, Offload { checksum, gso });
@@ -215,7 +246,7 @@ impl<O: Outside> TxToken for Sending<'_, O> {
 }
 
 /// Writes the pseudo-header's sum where the checksum goes.
-fn leave_checksum_partial(packet: &mut [u8], header: usize) -> Option<LastSent> {
+fn leave_checksum_partial(packet: &mut [u8], header: usize) -> Option<()> {
     let (header, segment) = packet.split_at_mut_checked(header)?;
     let length = u16::try_from(segment.len()).ok()?;
     let pseudo = match *header {
@@ -228,7 +259,50 @@ fn leave_checksum_partial(packet: &mut [u8], header: usize) -> Option<LastSent> 
         }
     };
     segment.get_mut(TCP_CHECKSUM..TCP_CHECKSUM + 2)?.copy_from_slice(&checksum::fold(pseudo).to_be_bytes());
-    let sequence = u32::from_be_bytes(*segment.get(4..)?.first_chunk()?);
-    let acknowledgement = u32::from_be_bytes(*segment.get(8..)?.first_chunk()?);
-    Some(LastSent { sequence, acknowledgement })
+    Some(())
+}
+
+/// The link of a flow that is only talked about: nothing that smoltcp sends leaves it.
+pub(super) struct Silence<'a> {
+    pub(super) packet: Option<&'a [u8]>,
+    pub(super) last: &'a mut LastSent,
+    pub(super) lengths: Lengths,
+}
+
+impl Device for Silence<'_> {
+    type RxToken<'t>
+        = Received<'t>
+    where
+        Self: 't;
+    type TxToken<'t>
+        = Unsaid<'t>
+    where
+        Self: 't;
+
+    fn receive(&mut self, _: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
+        let packet = self.packet.take()?;
+        Some((Received(packet), Unsaid { last: self.last, lengths: self.lengths }))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Self::TxToken<'_>> {
+        Some(Unsaid { last: self.last, lengths: self.lengths })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        self.lengths.capabilities()
+    }
+}
+
+pub(super) struct Unsaid<'a> {
+    last: &'a mut LastSent,
+    lengths: Lengths,
+}
+
+impl TxToken for Unsaid<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let mut packet = vec![0; len];
+        let result = f(&mut packet);
+        self.last.learn(packet.get(self.lengths.ip_header()..).unwrap_or_default());
+        result
+    }
 }

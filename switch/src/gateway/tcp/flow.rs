@@ -19,12 +19,16 @@ use smoltcp::{
 use super::{
     super::{Direction, Flow, Limits, Outside, OutsideError, Readiness, SocketId},
     FlowKey,
-    device::{FlowDevice, LastSent, Lengths, Wire},
+    asleep::{Asleep, Heard},
+    device::{FlowDevice, LastSent, Lengths, Silence, Wire},
 };
-use crate::{Mac, Time};
+use crate::{Mac, Time, gateway::build::IPV6_HEADER};
 
 /// smoltcp asked for another look: not sooner than this, so that a mistake there cannot keep a worker busy.
 const SOONEST: Duration = Duration::from_millis(1);
+
+/// How long a flow that is open must be silent before its buffers are given up. Making them anew takes microseconds.
+const SLEEP_AFTER: Duration = Duration::from_secs(5);
 
 /// How a flow ended, and so what is left to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub(super) struct TcpFlow {
     setup: Setup,
     last: LastSent,
     lengths: Lengths,
+    heard: Heard,
     /// When the container or the outside last said something.
     active: Time,
     /// The host socket may have something to read; it has room. Both are kept until it says `WouldBlock`.
@@ -72,18 +77,43 @@ pub(super) struct TcpFlow {
 
 impl TcpFlow {
     /// A flow that answers the container's SYN, which is to be the first [`frame`](Self::frame).
-    pub(super) fn listening<O: Outside>(setup: Setup, socket: Socket<'static>, now: Time, wire: &mut Wire<'_, O>) -> Self {
-        let mut flow = Self::new(setup, socket, now, wire);
-        let address = Some(setup.key.outside.ip().into());
-        if flow.socket().listen(IpListenEndpoint { addr: address, port: setup.key.outside.port() }).is_err() {
+    pub(super) fn listening(setup: Setup, socket: Socket<'static>, now: Time) -> Self {
+        let mut flow = Self::new(setup, socket, now);
+        flow.listen();
+        flow
+    }
+
+    /// A flow that has slept: `handshake` are the container's two words in one that leads to where it stood.
+    pub(super) fn waking(asleep: &Asleep, seed: u64, socket: Socket<'static>, handshake: [&[u8]; 2], now: Time) -> Self {
+        let mut flow = Self::new(Setup { seed, ..asleep.setup }, socket, now);
+        flow.lengths = asleep.lengths;
+        flow.listen();
+        for packet in handshake {
+            let Self { interface, sockets, last, lengths, .. } = &mut flow;
+            let mut silence = Silence { packet: Some(packet), last, lengths: *lengths };
+            interface.poll_ingress_single(instant(now), &mut silence, sockets);
+            while interface.poll_egress(instant(now), &mut silence, sockets) == PollResult::SocketStateChanged {}
+        }
+        let stands = (flow.last.next, flow.last.acknowledgement) == (asleep.last.next, asleep.last.acknowledgement);
+        if !stands || flow.state() != State::Established {
+            // It cannot go on; the container's next segment is refused.
             flow.gone = Some(Gone::Inside);
         }
+        (flow.setup, flow.last, flow.heard, flow.active) = (asleep.setup, asleep.last, asleep.heard, asleep.active);
+        (flow.readable, flow.writable, flow.half_open) = (asleep.readable, asleep.writable, false);
         flow
+    }
+
+    fn listen(&mut self) {
+        let outside = self.setup.key.outside;
+        if self.socket().listen(IpListenEndpoint { addr: Some(outside.ip().into()), port: outside.port() }).is_err() {
+            self.gone = Some(Gone::Inside);
+        }
     }
 
     /// A flow that connects to the container, in the name of `key.outside`.
     pub(super) fn connecting<O: Outside>(setup: Setup, socket: Socket<'static>, now: Time, wire: &mut Wire<'_, O>) -> Self {
-        let mut flow = Self::new(setup, socket, now, wire);
+        let mut flow = Self::new(setup, socket, now);
         let (inside, outside) = (IpEndpoint::from(setup.key.inside), IpEndpoint::from(setup.key.outside));
         let Self { interface, sockets, handle, .. } = &mut flow;
         if sockets.get_mut::<Socket<'_>>(*handle).connect(interface.context(), inside, outside).is_err() {
@@ -93,7 +123,7 @@ impl TcpFlow {
         flow
     }
 
-    fn new<O: Outside>(setup: Setup, mut socket: Socket<'static>, now: Time, wire: &mut Wire<'_, O>) -> Self {
+    fn new(setup: Setup, mut socket: Socket<'static>, now: Time) -> Self {
         socket.set_nagle_enabled(false);
         socket.set_ack_delay(None);
         socket.set_congestion_control(CongestionControl::None);
@@ -101,7 +131,7 @@ impl TcpFlow {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = setup.seed;
         let lengths = Lengths::new(setup.key.inside.is_ipv4(), setup.mtu);
-        let mut device = FlowDevice { packet: None, wire, last: &mut last, lengths };
+        let mut device = Silence { packet: None, last: &mut last, lengths };
         let mut interface = Interface::new(config, &mut device, instant(now));
         let own = setup.key.outside.ip();
         interface.update_ip_addrs(|addresses| {
@@ -117,6 +147,7 @@ impl TcpFlow {
             setup,
             last,
             lengths,
+            heard: Heard::default(),
             active: now,
             readable: true,
             writable: true,
@@ -133,6 +164,7 @@ impl TcpFlow {
         self.active = now;
         let before = self.state();
         self.lengths.learn(packet);
+        self.heard.learn(segment_of(packet));
         let Self { interface, sockets, last, lengths, .. } = self;
         let mut device = FlowDevice { packet: Some(packet), wire, last, lengths: *lengths };
         interface.poll_ingress_single(instant(now), &mut device, sockets);
@@ -172,10 +204,30 @@ impl TcpFlow {
     /// When [`timer`](Self::timer) has something to do.
     pub(super) fn next_timer(&mut self, now: Time, limits: &Limits) -> Time {
         let idle = self.idle_until(limits);
+        let idle = if self.rests() { idle.min(self.active + SLEEP_AFTER) } else { idle };
         match self.interface.poll_at(instant(now), &self.sockets) {
             Some(at) => idle.min((Time::ZERO + Duration::from_micros(at.total_micros().unsigned_abs())).max(now + SOONEST)),
             None => idle,
         }
+    }
+
+    /// Whether it has been silent for so long, with nothing on its way, that it may sleep.
+    pub(super) fn may_sleep(&self, now: Time) -> bool {
+        self.rests() && now >= self.active + SLEEP_AFTER
+    }
+
+    fn rests(&self) -> bool {
+        let socket = self.sockets.get::<Socket<'_>>(self.handle);
+        let open = self.gone.is_none() && !self.outside_done && !self.finished && socket.state() == State::Established;
+        open && socket.send_queue() == 0 && socket.recv_queue() == 0
+    }
+
+    /// What is kept of it while it sleeps, and the socket with its buffers, which is not.
+    pub(super) fn sleep(self) -> (Asleep, Option<Socket<'static>>) {
+        let Self { setup, last, lengths, heard, active, readable, writable, .. } = self;
+        let socket = self.sockets.get::<Socket<'_>>(self.handle);
+        let (receive, send) = (socket.recv_capacity(), socket.send_capacity());
+        (Asleep { setup, last, lengths, heard, active, readable, writable, receive, send }, self.into_socket())
     }
 
     pub(super) fn setup(&self) -> &Setup {
@@ -317,6 +369,15 @@ impl std::fmt::Debug for TcpFlow {
             .field("gone", &self.gone)
             .finish_non_exhaustive()
     }
+}
+
+/// A packet without extension headers, from its TCP header on.
+fn segment_of(packet: &[u8]) -> &[u8] {
+    let header = match packet.first() {
+        Some(first) if first >> 4 == 4 => usize::from(first & 0xf) * 4,
+        _ => IPV6_HEADER,
+    };
+    packet.get(header..).unwrap_or_default()
 }
 
 /// smoltcp counts microseconds.

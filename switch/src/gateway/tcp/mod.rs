@@ -11,6 +11,7 @@
 //!
 //! What leads from one state to the next stands in `open.rs`; what happens within an open flow, in `flow.rs`.
 
+mod asleep;
 mod device;
 mod ended;
 mod flow;
@@ -21,6 +22,7 @@ mod spares;
 use std::{collections::HashMap, net::SocketAddr};
 
 use self::{
+    asleep::Asleep,
     device::Wire,
     ended::Ended,
     flow::{Gone, TcpFlow},
@@ -49,6 +51,18 @@ enum State {
     /// A host socket connects; the container hears nothing until it has.
     Connecting(Connecting),
     Open(Box<TcpFlow>),
+    /// Open, and silent for a while.
+    Asleep(Box<Asleep>),
+}
+
+impl State {
+    /// The open flow, awake; `None` while its host socket connects.
+    fn awake(&mut self, now: Time, spares: &mut Spares) -> Option<&mut TcpFlow> {
+        if let Self::Asleep(asleep) = self {
+            *self = Self::Open(Box::new(asleep.wake(now, spares)));
+        }
+        if let Self::Open(flow) = self { Some(flow) } else { None }
+    }
 }
 
 /// The flows of one port.
@@ -69,17 +83,16 @@ impl TcpTable {
         }
         let segment = Segment::parse(packet)?;
         match self.flows.get_mut(&segment.key) {
-            Some(State::Open(flow)) => {
-                flow.frame(now, packet.mac, &packet.without_extensions(), &mut core.wire(packet.mac, outside));
+            Some(State::Connecting(connecting)) => connecting.frame(packet, &segment),
+            Some(open) => {
+                if let Some(flow) = open.awake(now, &mut self.spares) {
+                    flow.frame(now, packet.mac, &packet.without_extensions(), &mut core.wire(packet.mac, outside));
+                }
                 self.settle(core, now, segment.key, outside);
-                Ok(())
             }
-            Some(State::Connecting(connecting)) => {
-                connecting.frame(packet, &segment);
-                Ok(())
-            }
-            None => self.stranger(core, now, packet, &segment, outside),
+            None => return self.stranger(core, now, packet, &segment, outside),
         }
+        Ok(())
     }
 
     /// A segment of no flow: one that opens a flow, the last word of one that is over, or a mistake.
@@ -117,19 +130,21 @@ impl TcpTable {
     /// The host socket of a flow can go on.
     pub(super) fn ready(&mut self, core: &mut Core, now: Time, key: FlowKey, what: Readiness, outside: &mut impl Outside) {
         match self.flows.get_mut(&key) {
-            Some(State::Open(flow)) => {
-                let to = flow.setup().container;
-                flow.ready(now, what, &mut core.wire(to, outside));
+            Some(State::Connecting(_)) => self.connected(core, now, key, outside),
+            Some(open) => {
+                if let Some(flow) = open.awake(now, &mut self.spares) {
+                    let to = flow.setup().container;
+                    flow.ready(now, what, &mut core.wire(to, outside));
+                }
                 self.settle(core, now, key, outside);
             }
-            Some(State::Connecting(_)) => self.connected(core, now, key, outside),
             None => (),
         }
     }
 
     /// Ends an open flow with a RST to both sides.
     pub(super) fn reset(&mut self, core: &mut Core, now: Time, key: FlowKey, outside: &mut impl Outside) {
-        if let Some(State::Open(flow)) = self.flows.get_mut(&key) {
+        if let Some(flow) = self.flows.get_mut(&key).and_then(|state| state.awake(now, &mut self.spares)) {
             let to = flow.setup().container;
             flow.abort(now, Gone::Inside, &mut core.wire(to, outside));
             self.settle(core, now, key, outside);
@@ -142,11 +157,29 @@ impl TcpTable {
             Some(State::Open(flow)) => {
                 let (to, config) = (flow.setup().container, core.view.config.clone());
                 flow.timer(now, &config.limits, &mut core.wire(to, outside));
-                self.settle(core, now, key, outside);
+                if flow.may_sleep(now) { self.fall_asleep(core, key) } else { self.settle(core, now, key, outside) }
+            }
+            Some(State::Asleep(asleep)) => {
+                let until = asleep.idle_until(&core.view.config.limits);
+                if now >= until { self.reset(core, now, key, outside) } else { core.sockets.wake_by(asleep.setup.socket, until) }
             }
             Some(State::Connecting(_)) => self.give_up_connecting(core, now, key, outside),
             None => (),
         }
+    }
+
+    /// Gives up the buffers of an open flow.
+    fn fall_asleep(&mut self, core: &mut Core, key: FlowKey) {
+        if !matches!(self.flows.get(&key), Some(State::Open(_))) {
+            return;
+        }
+        let Some(State::Open(flow)) = self.flows.remove(&key) else { return };
+        let (asleep, buffers) = flow.sleep();
+        if let Some(buffers) = buffers {
+            self.spares.give_back(buffers);
+        }
+        core.sockets.wake_by(asleep.setup.socket, asleep.idle_until(&core.view.config.limits));
+        self.flows.insert(key, State::Asleep(Box::new(asleep)));
     }
 
     /// After each turn of a flow: its end, or its next timer.
@@ -183,20 +216,22 @@ impl TcpTable {
         self.flows.iter().map(move |(key, state)| match state {
             State::Connecting(connecting) => connecting.report(now, *key),
             State::Open(flow) => flow.report(now),
+            State::Asleep(asleep) => asleep.report(now),
         })
     }
 
     /// Resets every flow on both sides.
     pub(super) fn close_all(&mut self, core: &mut Core, now: Time, outside: &mut impl Outside) {
-        for (_, state) in self.flows.drain() {
-            let socket = match state {
+        for (_, mut state) in self.flows.drain() {
+            let socket = match &state {
                 State::Connecting(connecting) => connecting.socket,
-                State::Open(mut flow) => {
-                    let to = flow.setup().container;
-                    flow.abort(now, Gone::Inside, &mut core.wire(to, outside));
-                    flow.setup().socket
-                }
+                State::Open(flow) => flow.setup().socket,
+                State::Asleep(asleep) => asleep.setup.socket,
             };
+            if let Some(flow) = state.awake(now, &mut self.spares) {
+                let to = flow.setup().container;
+                flow.abort(now, Gone::Inside, &mut core.wire(to, outside));
+            }
             outside.tcp_reset(socket);
             core.sockets.remove(socket);
         }

@@ -88,7 +88,7 @@ impl TcpTable {
             Ok(()) => {
                 let setup = self.setup(core, key, socket, container, Direction::Out);
                 let (buffers, mut wire) = (self.spares.take(&core.view.config.limits, self.flows.len()), core.wire(container, outside));
-                let mut flow = TcpFlow::listening(setup, buffers, now, &mut wire);
+                let mut flow = TcpFlow::listening(setup, buffers, now);
                 flow.frame(now, container, &syn, &mut wire);
                 self.flows.insert(key, State::Open(Box::new(flow)));
                 self.settle(core, now, key, outside);

@@ -94,10 +94,10 @@ pub(super) fn refuse(core: &mut Core, to: Mac, segment: &Segment, outside: &mut 
         return;
     }
     let (flags, numbers) = if segment.flags & TcpFlags::ACK != 0 {
-        (TcpFlags::RST, LastSent { sequence: segment.acknowledgement, acknowledgement: 0 })
+        (TcpFlags::RST, LastSent { sequence: segment.acknowledgement, ..LastSent::default() })
     } else {
         let acknowledgement = segment.sequence.wrapping_add(segment.length);
-        (TcpFlags::RST | TcpFlags::ACK, LastSent { sequence: 0, acknowledgement })
+        (TcpFlags::RST | TcpFlags::ACK, LastSent { acknowledgement, ..LastSent::default() })
     };
     send(core, to, segment.key, flags, numbers, outside);
 }

@@ -28,7 +28,11 @@ impl Spares {
             4096.. => 32,
         };
         let sized = |full: usize| (full / fraction).max(LEAST.min(full));
-        let (receive, send) = (sized(limits.tcp_receive_buffer.min(RECEIVE_MAX)), sized(limits.tcp_send_buffer));
+        self.take_sized(sized(limits.tcp_receive_buffer.min(RECEIVE_MAX)), sized(limits.tcp_send_buffer))
+    }
+
+    /// One with buffers of just these sizes.
+    pub(super) fn take_sized(&mut self, receive: usize, send: usize) -> Socket<'static> {
         let spare = self.0.iter().rposition(|socket| (socket.recv_capacity(), socket.send_capacity()) == (receive, send));
         match spare {
             Some(at) => self.0.swap_remove(at),

@@ -109,3 +109,22 @@ fn a_connection_for_nobody_and_one_too_many_are_reset_and_counted() {
     assert!(lab.world.tcp[&socket].reset);
     assert_eq!(lab.world.drops, [DropReason::GatewayFlowLimit]);
 }
+
+#[test]
+fn a_connection_that_has_slept_goes_on() {
+    let mut lab = Lab::new(config(), true);
+    let server = lab.listen(80);
+    let socket = accept(&mut lab, CLIENT, 80);
+    lab.settle();
+    for _ in 0..3 {
+        lab.pass(Duration::from_secs(20));
+        lab.world.tcp.get_mut(&socket).unwrap().inbox.extend(b"GET /");
+        lab.settle();
+        assert_eq!(lab.socket(server).recv(|bytes| (bytes.len(), bytes.to_vec())).unwrap(), b"GET /");
+        lab.pass(Duration::from_secs(20));
+        lab.socket(server).send_slice(b"200 OK").unwrap();
+        lab.settle();
+        assert_eq!(std::mem::take(&mut lab.world.tcp.get_mut(&socket).unwrap().outbox), b"200 OK");
+    }
+    assert_eq!(lab.gateway.flows(lab.now)[0].direction, Direction::In);
+}
