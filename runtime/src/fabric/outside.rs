@@ -75,13 +75,12 @@ impl Outside for Host<'_> {
 
     fn tcp_outcome(&mut self, socket: SocketId) -> Result<(), OutsideError> {
         let stream = self.tcp(socket)?;
+        // What went wrong after it was connected is found by reading. One without a peer has failed, or is still on its way.
+        let Err(error) = stream.peer_addr() else { return Ok(()) };
         match stream.take_error() {
             Ok(Some(error)) | Err(error) => Err(sockets::error(&error)),
-            // Without an error it is connected, or still on its way and has no peer.
-            Ok(None) => stream.peer_addr().map(drop).map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOTCONN) => OutsideError::WouldBlock,
-                _ => sockets::error(&error),
-            }),
+            Ok(None) if error.raw_os_error() == Some(libc::ENOTCONN) => Err(OutsideError::WouldBlock),
+            Ok(None) => Err(sockets::error(&error)),
         }
     }
 

@@ -66,6 +66,8 @@ impl TcpTable {
                 self.flows.insert(segment.key, State::Connecting(connecting));
                 self.half_open += 1;
                 core.sockets.wake_by(socket, now + core.view.config.limits.tcp_transitory);
+                // A server on this machine has answered by now.
+                self.connected(core, now, segment.key, outside);
                 Ok(())
             }
             Err(error) => {
