@@ -88,9 +88,9 @@ pub static ALL: &[Suite] = &[
         name: "engines",
         subject: "netloom-user",
         works: &["start", "tcp", "nat-tcp"],
-        peers: &["podman-user"],
+        peers: &["podman-user", "podman-slirp4netns"],
         seconds: 1,
-        minutes: 6.0,
+        minutes: 8.0,
         ..PARTS
     },
 ];

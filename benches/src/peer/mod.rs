@@ -180,7 +180,7 @@ const SLIRP: Known = Known {
 const PASTA: Known = Known { name: "pasta", kinds: NAT, program: "pasta", version: "pasta --version", set_up: nat::pasta, raised: false };
 
 /// Every contender. NAT peers come at their best MTU, at Ethernet's (`-1500`), and with larger socket buffers (`-raised`).
-pub const KNOWN: [Known; 21] = [
+pub const KNOWN: [Known; 22] = [
     NETLOOM,
     // The same on the other backend, by an ordinary user, and without what a work puts beside it.
     Known { name: "netloom-veth", kinds: &[Kind::Switch, Kind::Mesh, Kind::Nat], set_up: netloom::on_veth, ..NETLOOM },
@@ -208,6 +208,14 @@ pub const KNOWN: [Known; 21] = [
     Known { name: "host-socket", kinds: &[Kind::Lossy], program: "ip", version: "uname -sr", set_up: far::host_socket, raised: false },
     Known { name: "podman", kinds: ENGINES, program: "podman", version: "podman --version", set_up: podman::by_root, raised: false },
     Known { name: "podman-user", kinds: ENGINES, program: "podman", version: "podman --version", set_up: podman::by_a_user, raised: false },
+    Known {
+        name: "podman-slirp4netns",
+        kinds: &[Kind::Nat, Kind::Start],
+        program: "podman",
+        version: "podman --version",
+        set_up: podman::by_a_user_with_slirp4netns,
+        raised: false,
+    },
     Known { name: "loopback", kinds: PUBLISHED, program: "ip", version: "uname -sr", set_up: published::loopback, raised: false },
     Known {
         name: "docker-proxy",

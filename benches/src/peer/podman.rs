@@ -1,4 +1,5 @@
-//! podman with `--network=bridge`, as root and as an ordinary user: containers whose root is busybox alone, so no image is needed.
+//! podman with `--network=bridge`, as root and as an ordinary user, and as that user with slirp4netns: containers whose root is busybox
+//! alone, so no image is needed.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -20,24 +21,36 @@ pub(super) struct Podman {
     /// Its state, its user's home, and the root of its containers.
     folder: PathBuf,
     user: Option<u32>,
+    network: Network,
 }
 
+/// What podman's `--network` takes, and the device that a container gets from it.
+#[derive(Clone, Copy, Debug)]
+struct Network(&'static str, &'static str);
+
+const BRIDGE: Network = Network("bridge", "eth0");
+
 pub(super) fn by_root(setting: &Setting) -> Result<Peer> {
-    made(setting, None)
+    made(setting, None, BRIDGE)
 }
 
 pub(super) fn by_a_user(setting: &Setting) -> Result<Peer> {
-    made(setting, Some(USER))
+    made(setting, Some(USER), BRIDGE)
 }
 
-fn made(setting: &Setting, user: Option<u32>) -> Result<Peer> {
+/// Each container has a slirp4netns of its own: there is no way from one to another but a published port.
+pub(super) fn by_a_user_with_slirp4netns(setting: &Setting) -> Result<Peer> {
+    made(setting, Some(USER), Network("slirp4netns", "tap0"))
+}
+
+fn made(setting: &Setting, user: Option<u32>, network: Network) -> Result<Peer> {
     let host = host(format!("{}h", setting.tag))?;
-    let podman = Podman { host: host.alias(), folder: PathBuf::from("/run").join(&setting.tag), user };
+    let podman = Podman { host: host.alias(), folder: PathBuf::from("/run").join(&setting.tag), user, network };
     podman.make_root()?;
     let on = |netns: Netns, device: &str| End { netns, device: device.into() };
     let a = podman.container(&setting.tag, "a")?;
     let mut peer = match setting.kind {
-        Kind::Nat => Peer::between(setting, on(a, "eth0"), on(host, "svc0"), SERVICE),
+        Kind::Nat => Peer::between(setting, on(a, network.1), on(host, "svc0"), SERVICE),
         Kind::Start => {
             let peer = Peer::between(setting, on(host.alias(), "lo"), on(host, "lo"), std::net::Ipv4Addr::LOCALHOST);
             Peer { between: vec![(a, Vec::new())], ..peer }
@@ -45,7 +58,7 @@ fn made(setting: &Setting, user: Option<u32>) -> Result<Peer> {
         _ => {
             let b = podman.container(&setting.tag, "b")?;
             let target = address(&b)?;
-            Peer { between: vec![(host, Vec::new())], ..Peer::between(setting, on(a, "eth0"), on(b, "eth0"), target) }
+            Peer { between: vec![(host, Vec::new())], ..Peer::between(setting, on(a, network.1), on(b, network.1), target) }
         }
     };
     peer.tear_down = TearDown(Some(podman.podman(&["rm", "-f", "-t", "0", "-a"])));
@@ -84,7 +97,7 @@ impl Podman {
     fn run(&self, options: &[&str], command: &[&str]) -> Command {
         let root = self.folder.join("rootfs").display().to_string();
         // Without an init system there is nobody to make groups.
-        let fixed = ["--network=bridge", "--cgroups=disabled", "--rootfs", &root];
+        let fixed = ["--network", self.network.0, "--cgroups=disabled", "--rootfs", &root];
         self.podman(&[&["run"], options, &fixed, command].concat())
     }
 
