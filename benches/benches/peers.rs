@@ -59,7 +59,7 @@ struct Options {
     #[arg(long)]
     json: Option<PathBuf>,
     /// What cargo adds
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
     #[command(subcommand)]
     command: Option<Subcommand>,

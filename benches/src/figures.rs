@@ -149,7 +149,8 @@ fn figure(subject: &str, result: &Value, row: &Value) -> Option<Figure> {
         unit: string(row, "unit"),
         more_is_better: row.get("more_is_better")?.as_bool()?,
         value: own.get("median")?.as_f64()?,
-        cpu: cpu.map(|seconds| (seconds, string(result, "cost_per"))),
+        // What is the whole work's is no price of anything.
+        cpu: cpu.map(|seconds| (seconds, string(result, "cost_per"))).filter(|(_, unit)| unit != "work"),
         resident_kib: cost.and_then(|cost| cost.get("resident_kib")?.as_f64()),
         against: None,
         target,
