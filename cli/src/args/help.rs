@@ -8,7 +8,7 @@ use clap::{
 };
 
 use super::{Cli, Command, HelpArgs};
-use crate::error::CliError;
+use crate::{error::CliError, words::nearest::nearest};
 
 /// Every command, by the heading that it stands under.
 pub const GROUPS: &[(&str, &[&str])] = &[
@@ -146,10 +146,12 @@ fn context(error: &clap::Error, kind: ContextKind) -> String {
 }
 
 fn hint(error: &clap::Error, path: &[String]) -> String {
-    let suggested = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]
-        .into_iter()
-        .map(|kind| context(error, kind))
-        .find(|text| !text.is_empty());
+    let first = |kinds: [ContextKind; 3]| kinds.into_iter().map(|kind| context(error, kind)).find(|text| !text.is_empty());
+    let given = first([ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]).unwrap_or_default();
+    let suggested = first([ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]);
+    // clap takes words for alike that only share some letters.
+    let suggested =
+        suggested.filter(|words| nearest(&given, words.split(", ").map(|word| word.split(' ').next().unwrap_or(word))).is_some());
     let see = std::iter::once("netloom").chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
     match suggested {
         Some(word) => format!("did you mean `{}`? See `{see} --help`", bare(&word)),
@@ -263,6 +265,9 @@ mod tests {
             ("ps --bogus", "unknown option `--bogus`", "see `netloom ps --help`", 2),
             ("ps web", "`web` is one word too many", "see `netloom ps --help`", 2),
             ("pss", "unknown command `pss`", "did you mean `ps`? See `netloom --help`", 2),
+            ("pull image", "unknown command `pull`", "see `netloom --help`", 2),
+            ("run --cpus 2 true", "unknown option `--cpus`", "see `netloom run --help`", 125),
+            ("run --volum /a:/b true", "unknown option `--volum`", "did you mean `--volume`? See `netloom run --help`", 125),
             ("stop", "`CONTAINER` is missing", "see `netloom stop --help`", 2),
             ("stop -t soon web", "`--time`: `soon`: invalid digit found in string", "see `netloom stop --help`", 2),
             ("--color blue ps", "`--color`: `blue` is not one of auto, always, never", "see `netloom ps --help`", 2),

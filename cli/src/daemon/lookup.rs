@@ -1,6 +1,7 @@
 //! From the word that somebody typed to the thing it means.
 
 use super::error::{Error, Result};
+use crate::words::nearest::nearest;
 
 /// The IDs that a container has beside its name, in hex digits.
 pub(crate) const ID_LEN: usize = 64;
@@ -42,31 +43,6 @@ pub(crate) fn no_such<'a>(what: &str, word: &str, names: impl Iterator<Item = &'
         None if what == "network" => error.hint("`netloom network ls` lists the networks"),
         None => error.hint("`netloom ps -a` lists the containers"),
     }
-}
-
-/// The name that a few slips of the finger make `word` of, if there is one.
-pub(crate) fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let allowed = 1 + word.chars().count() / 5;
-    let near = names.map(|name| (distance(word, name), name)).filter(|(distance, _)| *distance <= allowed);
-    near.min().map(|(_, name)| name)
-}
-
-/// Levenshtein's distance: insertions, deletions and replacements of characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        let mut left = i + 1;
-        next.push(left);
-        for (to, above) in b.iter().zip(row.windows(2)) {
-            let [diagonal, up] = above else { continue };
-            left = (left + 1).min(up + 1).min(diagonal + usize::from(from != *to));
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 /// Whether `name` may name a container or a network: docker's letters, and one of them is enough.

@@ -23,10 +23,10 @@ use super::{
     bounds::{self, Bounds},
     dhcp::Dynamic,
     error::{Error, Result},
-    events, lookup,
+    events,
     store::{self, Durability},
 };
-use crate::api::Settings;
+use crate::{api::Settings, words::nearest::nearest};
 
 /// The network that always exists.
 pub(crate) const BRIDGE: &str = "bridge";
@@ -176,7 +176,7 @@ impl Options {
 /// The error for a setting that there is none of.
 pub(crate) fn unknown_key(of: &str, key: &str, valid: &[&str]) -> Error {
     let error = Error::invalid(format!("`{key}` is not a setting of {of}"));
-    match lookup::nearest(key, valid.iter().copied()) {
+    match nearest(key, valid.iter().copied()) {
         Some(near) => error.hint(format!("did you mean `{near}`? there are: {}", valid.join(", "))),
         None => error.hint(format!("there are: {}", valid.join(", "))),
     }

@@ -5,6 +5,7 @@
 pub mod container;
 pub mod filter;
 pub mod mount;
+pub mod nearest;
 pub mod network;
 pub mod publish;
 pub mod quantity;
