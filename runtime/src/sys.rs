@@ -292,13 +292,6 @@ pub(crate) mod packet {
         pub(crate) tag: Option<(u16, u16)>,
     }
 
-    /// Sets an option of SOL_PACKET that is an int.
-    pub(crate) fn set(socket: BorrowedFd<'_>, option: c_int, value: c_int) -> nix::Result<()> {
-        let (value, len) = (&raw const value, size_of::<c_int>() as socklen_t);
-        // SAFETY: the kernel reads one int that outlives the call.
-        Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_PACKET, option, value.cast(), len) }).map(drop)
-    }
-
     /// How many frames did not fit into the socket's buffer since this was last asked (packet(7), PACKET_STATISTICS).
     pub(crate) fn overruns(socket: BorrowedFd<'_>) -> nix::Result<c_uint> {
         // SAFETY: a tpacket_stats of zeros is valid: integers.
@@ -526,6 +519,21 @@ pub(crate) mod process {
             std::ptr::write_bytes(start as *mut u8, 0, room);
             std::ptr::copy_nonoverlapping(title.as_ptr(), start as *mut u8, len);
         }
+    }
+}
+
+/// Options of sockets that nix and socket2 do not know (setsockopt(2)).
+pub(crate) mod socket {
+    use std::os::fd::{AsRawFd, BorrowedFd};
+
+    use libc::c_int;
+    use nix::errno::Errno;
+
+    /// Sets an option that is an int.
+    pub(crate) fn set(socket: BorrowedFd<'_>, level: c_int, option: c_int, value: c_int) -> nix::Result<()> {
+        let (value, len) = (&raw const value, size_of::<c_int>() as libc::socklen_t);
+        // SAFETY: the kernel reads one int that outlives the call.
+        Errno::result(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, value.cast(), len) }).map(drop)
     }
 }
 

@@ -38,7 +38,7 @@ use crate::{
     fault::{Doing, Result},
     host,
     netlink::{self, with_netlink},
-    sys::{ethtool, packet},
+    sys::{self, ethtool, packet},
 };
 
 /// What the far end is called; it is alone where it lies.
@@ -87,7 +87,7 @@ fn hear() -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None).doing(what)?;
     for option in [libc::PACKET_VNET_HDR, libc::PACKET_AUXDATA, libc::PACKET_IGNORE_OUTGOING] {
-        packet::set(socket.as_fd(), option, 1).doing(what)?;
+        sys::socket::set(socket.as_fd(), libc::SOL_PACKET, option, 1).doing(what)?;
     }
     let receive = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
     receive.or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)).doing(what)?;

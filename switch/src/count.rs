@@ -92,6 +92,8 @@ drop_reasons! {
     GatewayDnsLimit = "gateway_dns_limit",
     /// The network is internal, or the destination is the host's loopback.
     GatewayForbidden = "gateway_forbidden",
+    /// Longer than the way out takes in one piece, and not to be cut; the container was told how long it may be.
+    GatewayTooBig = "gateway_too_big",
     /// A host socket would not take the data.
     GatewayOutside = "gateway_outside",
 }
@@ -130,6 +132,7 @@ impl DropReason {
             | Self::GatewayMappingLimit
             | Self::GatewayDnsLimit
             | Self::GatewayForbidden
+            | Self::GatewayTooBig
             | Self::GatewayOutside => false,
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use netloom_switch::{
     checksum,
-    gateway::{EchoError, EchoReply, OutsideError},
+    gateway::{EchoError, EchoReply, EchoRequest, OutsideError},
 };
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
@@ -76,6 +76,8 @@ pub(super) struct EchoSocket {
     family: Family,
     /// The identifier, where we choose it: the socket is a raw one.
     raw: Option<u16>,
+    /// What was sent last must not be cut.
+    dont_fragment: bool,
 }
 
 impl EchoSocket {
@@ -94,8 +96,12 @@ impl EchoSocket {
     }
 
     /// Sends a request.
-    pub(super) fn send(&self, to: IpAddr, (sequence, ttl): (u16, u8), payload: &[u8]) -> io::Result<()> {
-        let ([a, b], [c, d]) = (self.raw.unwrap_or_default().to_be_bytes(), sequence.to_be_bytes());
+    pub(super) fn send(&mut self, to: IpAddr, with: EchoRequest, payload: &[u8]) -> io::Result<()> {
+        if self.dont_fragment != with.dont_fragment {
+            sockets::set_dont_fragment(self.fd(), self.family == Family::V6, with.dont_fragment)?;
+            self.dont_fragment = with.dont_fragment;
+        }
+        let ([a, b], [c, d]) = (self.raw.unwrap_or_default().to_be_bytes(), with.sequence.to_be_bytes());
         let request = self.family.request();
         let mut header = [request, 0, 0, 0, a, b, c, d];
         if self.raw.is_some() && self.family == Family::V4 {
@@ -104,7 +110,7 @@ impl EchoSocket {
         }
         let peer = SockaddrStorage::from(SocketAddr::new(to, 0));
         let slices = [IoSlice::new(&header), IoSlice::new(payload)];
-        let ttl = i32::from(ttl);
+        let ttl = i32::from(with.ttl);
         let ttl = match self.family {
             Family::V4 => ControlMessage::Ipv4Ttl(&ttl),
             Family::V6 => ControlMessage::Ipv6HopLimit(&ttl),
@@ -149,6 +155,10 @@ impl EchoSocket {
         loop {
             let mut header = [0; HEADER];
             let reported = reports::next(self.socket.as_raw_fd(), &mut header)?;
+            if reported.report.is_none() && matches!(reported.error, OutsideError::MessageTooLong(_)) {
+                // The host found that out before there was a packet: it tells no number.
+                return Some(EchoError { to: reported.to.ip(), sequence: 0, error: reported.error, report: None });
+            }
             let [kind, _, _, _, a, b, c, d] = header;
             let ours = kind == self.family.request() && self.raw.is_none_or(|id| id == u16::from_be_bytes([a, b]));
             if ours && reported.quoted == HEADER {
@@ -170,7 +180,7 @@ fn ping(family: Family) -> io::Result<EchoSocket> {
     }
     let socket = family.socket(Type::DGRAM)?;
     family.tell(&socket)?;
-    Ok(EchoSocket { socket, family, raw: None })
+    Ok(EchoSocket { socket, family, raw: None, dont_fragment: false })
 }
 
 fn raw(family: Family) -> io::Result<EchoSocket> {
@@ -182,7 +192,7 @@ fn raw(family: Family) -> io::Result<EchoSocket> {
         Family::V6 => socket.attach_filter(&replies6_to(id))?,
     }
     family.tell(&socket)?;
-    Ok(EchoSocket { socket, family, raw: Some(id) })
+    Ok(EchoSocket { socket, family, raw: Some(id), dont_fragment: false })
 }
 
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

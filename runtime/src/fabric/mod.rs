@@ -21,6 +21,7 @@ mod budget;
 mod closer;
 mod config;
 mod control;
+mod datagrams;
 mod echo;
 mod egress;
 mod inbox;

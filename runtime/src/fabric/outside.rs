@@ -1,24 +1,22 @@
 //! The host as a gateway sees it: [`Outside`] over the port's [`Sockets`], and the way back into the switch.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut, Read, Write},
-    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
-    os::fd::AsRawFd,
+    io::{Read, Write},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
 };
 
 use netloom_switch::{
     DropReason, Frame, PortId, Time, Verdict,
-    gateway::{Datagram, DatagramError, Departure, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, Quote, SocketId},
+    gateway::{Datagram, DatagramError, Departure, EchoError, EchoReply, EchoRequest, LeaseQuestion, Outside, OutsideError, SocketId},
 };
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, cmsg_space, recvmsg, sendmsg};
 
 use super::{
+    datagrams::Datagrams,
     echo::EchoSocket,
     egress::EgressTable,
     network::Network,
     port::PortKey,
-    reports,
-    sockets::{self, HostSocket, Sockets},
+    sockets::{self, HostSocket, Sockets, uninterrupted},
     sources::Sources,
     worker::Slot,
 };
@@ -110,38 +108,26 @@ impl Outside for Host<'_> {
 
     fn udp_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError> {
         self.room()?;
-        self.add(socket, sockets::bind(of)?)
+        self.add(socket, HostSocket::Udp(Datagrams::bind(of)?))
     }
 
     fn udp_send(&mut self, socket: SocketId, to: SocketAddr, with: Departure, bytes: &[u8]) -> Result<(), OutsideError> {
-        let (udp, both_families) = match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp)) => (udp, false),
-            Some(HostSocket::Published { socket: udp, ipv6 }) => (udp, *ipv6),
-            _ => return Err(OutsideError::Failed),
-        };
-        let sent = if with == Departure::default() {
-            let to = if both_families { mapped(to) } else { to };
-            uninterrupted(|| udp.send_to(bytes, to))
-        } else {
-            uninterrupted(|| send_with(udp, both_families, to, with, bytes))
-        };
-        sent.map(drop)
+        match self.sockets.get_mut(socket) {
+            Some(HostSocket::Udp(udp) | HostSocket::Published(udp)) => udp.send(to, with, bytes),
+            _ => Err(OutsideError::Failed),
+        }
     }
 
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
         match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => uninterrupted(|| receive_at(udp, into)),
+            Some(HostSocket::Udp(udp) | HostSocket::Published(udp)) => udp.receive(into),
             _ => Err(OutsideError::Failed),
         }
     }
 
     fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {
         match self.sockets.get(socket) {
-            Some(HostSocket::Udp(udp) | HostSocket::Published { socket: udp, .. }) => {
-                let mut payload = [0; Quote::MAX];
-                let reports::Reported { to, error, report, quoted } = reports::next(udp.as_raw_fd(), &mut payload)?;
-                Some(DatagramError { to, error, report, quote: Quote::of(payload.get(..quoted).unwrap_or_default()) })
-            }
+            Some(HostSocket::Udp(udp) | HostSocket::Published(udp)) => udp.error(),
             _ => None,
         }
     }
@@ -151,9 +137,11 @@ impl Outside for Host<'_> {
         self.add(socket, HostSocket::Echo(EchoSocket::open(of)?))
     }
 
-    fn echo_send(&mut self, socket: SocketId, to: IpAddr, sequence_and_ttl: (u16, u8), payload: &[u8]) -> Result<(), OutsideError> {
-        let socket = self.echo(socket)?;
-        uninterrupted(|| socket.send(to, sequence_and_ttl, payload))
+    fn echo_send(&mut self, socket: SocketId, to: IpAddr, request: EchoRequest, payload: &[u8]) -> Result<(), OutsideError> {
+        match self.sockets.get_mut(socket) {
+            Some(HostSocket::Echo(echo)) => uninterrupted(|| echo.send(to, request, payload)),
+            _ => Err(OutsideError::Failed),
+        }
     }
 
     fn echo_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<EchoReply, OutsideError> {
@@ -176,75 +164,4 @@ impl Outside for Host<'_> {
     fn dropped(&mut self, reason: DropReason) {
         self.network.gateway.dropped(reason);
     }
-}
-
-/// Calls again what a signal interrupted: an edge-triggered socket must be asked until it says that it would block.
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, OutsideError> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
-            result => return result.map_err(|error| sockets::error(&error)),
-        }
-    }
-}
-
-/// An address as a socket of IPv6, or of both families, writes it.
-fn mapped(address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) => SocketAddr::from((ip.to_ipv6_mapped(), address.port())),
-        IpAddr::V6(_) => address,
-    }
-}
-
-/// Sends a datagram that leaves with an address, a time to live or a traffic class of its own. What goes to a peer of IPv4 is
-/// said in IPv4's words even on a socket of both families, but for the address, of which the kernel takes the other form alone.
-fn send_with(udp: &UdpSocket, both_families: bool, to: SocketAddr, with: Departure, bytes: &[u8]) -> io::Result<usize> {
-    let peer = SockaddrStorage::from(if both_families { mapped(to) } else { to });
-    let (ttl, class) = (with.ttl.map(i32::from), i32::from(with.traffic_class));
-    let from = with.from.map(|from| if both_families { mapped(SocketAddr::new(from, 0)).ip() } else { from });
-    let (mut info4, mut info6) = (None, None);
-    match from {
-        Some(IpAddr::V4(from)) => {
-            let address = libc::in_addr { s_addr: u32::from_ne_bytes(from.octets()) };
-            let any = libc::in_addr { s_addr: libc::INADDR_ANY };
-            info4 = Some(libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: address, ipi_addr: any });
-        }
-        Some(IpAddr::V6(from)) => {
-            info6 = Some(libc::in6_pktinfo { ipi6_ifindex: 0, ipi6_addr: libc::in6_addr { s6_addr: from.octets() } });
-        }
-        None => (),
-    }
-    let v4 = to.is_ipv4();
-    let messages = [
-        info4.as_ref().map(ControlMessage::Ipv4PacketInfo),
-        info6.as_ref().map(ControlMessage::Ipv6PacketInfo),
-        ttl.as_ref().map(|ttl| if v4 { ControlMessage::Ipv4Ttl(ttl) } else { ControlMessage::Ipv6HopLimit(ttl) }),
-        (class != 0).then_some(if v4 { ControlMessage::Ipv4Tos(&with.traffic_class) } else { ControlMessage::Ipv6TClass(&class) }),
-    ];
-    // As many as there are stand first, in place of those that are not.
-    let count = messages.iter().flatten().count();
-    let mut given = [ControlMessage::Ipv4Ttl(&64); 4];
-    given.iter_mut().zip(messages.into_iter().flatten()).for_each(|(place, message)| *place = message);
-    let given = given.get(..count).unwrap_or_default();
-    Ok(sendmsg(udp.as_raw_fd(), &[IoSlice::new(bytes)], given, MsgFlags::MSG_NOSIGNAL, Some(&peer))?)
-}
-
-/// Receives a datagram, its traffic class and, on a published port, the address that its client sent it to.
-fn receive_at(udp: &UdpSocket, into: &mut [u8]) -> io::Result<Datagram> {
-    const CLASSES: usize = cmsg_space::<u8>() + cmsg_space::<i32>();
-    let mut space = [0; cmsg_space::<libc::in_pktinfo>() + cmsg_space::<libc::in6_pktinfo>() + CLASSES];
-    let mut slices = [IoSliceMut::new(into)];
-    let message = recvmsg::<SockaddrStorage>(udp.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty())?;
-    let (mut to, mut traffic_class) = (None, 0);
-    for ancillary in message.cmsgs()? {
-        match ancillary {
-            ControlMessageOwned::Ipv4PacketInfo(info) => to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into()),
-            ControlMessageOwned::Ipv6PacketInfo(info) => to = Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
-            ControlMessageOwned::Ipv4Tos(class) => traffic_class = class,
-            ControlMessageOwned::Ipv6TClass(class) => traffic_class = u8::try_from(class).unwrap_or_default(),
-            _ => (),
-        }
-    }
-    let from = message.address.as_ref().and_then(reports::address).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Datagram { len: message.bytes, from, to, traffic_class })
 }

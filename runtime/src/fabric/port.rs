@@ -17,13 +17,14 @@ use nix::sys::epoll::EpollFlags;
 
 use super::{
     ListenerConfig, ListenerId, NetworkId,
+    datagrams::Datagrams,
     egress::EgressTable,
     inbox::Parcel,
     listeners::{Accepted, Acceptor, Listener, Listeners},
     network::Network,
     outside::Host,
     port_io::{Buffer, PortIo, RecvError, transmit},
-    sockets::{self, Sockets},
+    sockets::{self, HostSocket, Sockets},
     sources::{Source, Sources, Token},
     timers::{Due, Timers},
     worker::Slot,
@@ -227,7 +228,7 @@ impl Port {
         let listener = match config.protocol {
             Protocol::Tcp => Listener::Tcp(Acceptor::new(config.socket, config.to)?),
             Protocol::Udp => {
-                let host_socket = sockets::publish(config.socket)?;
+                let host_socket = HostSocket::Published(Datagrams::publish(config.socket)?);
                 let socket = self.gateway.new_socket_id();
                 self.sockets.insert(at.slot, socket, host_socket, at.sources)?;
                 self.gateway.publish_udp(socket, config.to);

@@ -49,7 +49,10 @@ pub(super) fn next(fd: RawFd, payload: &mut [u8]) -> Option<Reported> {
             code: error.ee_code,
             mtu: u16::try_from(error.ee_info).unwrap_or_default(),
         });
-        let error = sockets::error(&io::Error::from_raw_os_error(i32::try_from(error.ee_errno).unwrap_or_default()));
+        let error = match sockets::error(&io::Error::from_raw_os_error(i32::try_from(error.ee_errno).unwrap_or_default())) {
+            OutsideError::MessageTooLong(_) => OutsideError::MessageTooLong(u16::try_from(error.ee_info).unwrap_or_default()),
+            other => other,
+        };
         return Some(Reported { to, error, report, quoted: message.bytes });
     }
 }

@@ -1,44 +1,40 @@
 //! The host sockets of one port's gateway, by the numbers that the gateway gave them.
 //!
-//! This file opens, configures and closes; reading and writing is [`outside`](super::outside)'s. A socket is in the table exactly
+//! This file holds and closes them; reading and writing is [`outside`](super::outside)'s. A socket is in the table exactly
 //! as long as it is in its worker's epoll set, or on its way to another worker with its port.
 
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    net::{IpAddr, SocketAddr, TcpStream},
+    os::fd::{AsFd, BorrowedFd},
     sync::Arc,
     time::Duration,
 };
 
 use netloom_switch::gateway::{OutsideError, SocketId};
-use nix::sys::{
-    epoll::EpollFlags,
-    socket::{setsockopt, sockopt},
-};
+use nix::sys::epoll::EpollFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
     budget::{Budget, Ticket},
+    datagrams::Datagrams,
     echo::EchoSocket,
     sources::{Source, Sources, Token},
     worker::Slot,
 };
+use crate::sys::socket;
 
 /// A host socket.
 #[derive(Debug)]
 pub(super) enum HostSocket {
     Tcp(TcpStream),
     /// For datagrams of one inside endpoint.
-    Udp(UdpSocket),
+    Udp(Datagrams),
     /// For ICMP echo under one identifier of the container.
     Echo(EchoSocket),
-    /// Of a publication: it tells and chooses the host's address of each datagram, and others may hold it too.
-    Published {
-        socket: UdpSocket,
-        ipv6: bool,
-    },
+    /// Of a publication: others may hold it too.
+    Published(Datagrams),
 }
 
 impl HostSocket {
@@ -46,7 +42,7 @@ impl HostSocket {
         match self {
             Self::Tcp(socket) => socket.as_fd(),
             Self::Echo(socket) => socket.fd(),
-            Self::Udp(socket) | Self::Published { socket, .. } => socket.as_fd(),
+            Self::Udp(socket) | Self::Published(socket) => socket.fd(),
         }
     }
 }
@@ -78,6 +74,10 @@ impl Sockets {
 
     pub(super) fn get(&self, id: SocketId) -> Option<&HostSocket> {
         self.entries.get(&id).map(|entry| &entry.socket)
+    }
+
+    pub(super) fn get_mut(&mut self, id: SocketId) -> Option<&mut HostSocket> {
+        self.entries.get_mut(&id).map(|entry| &mut entry.socket)
     }
 
     pub(super) fn insert(&mut self, slot: Slot, id: SocketId, socket: HostSocket, sources: &mut Sources) -> nix::Result<()> {
@@ -140,7 +140,7 @@ fn watch(slot: Slot, id: SocketId, socket: &HostSocket, sources: &mut Sources) -
 
 fn release(entry: Entry, sources: &mut Sources) {
     match (entry.token, &entry.socket) {
-        (Some(token), HostSocket::Published { socket, .. }) => sources.remove(token, socket.as_fd()),
+        (Some(token), HostSocket::Published(socket)) => sources.remove(token, socket.fd()),
         (Some(token), _) => sources.forget(token),
         (None, _) => (),
     }
@@ -155,38 +155,6 @@ pub(super) fn connect(to: SocketAddr) -> Result<HostSocket, OutsideError> {
         Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(error(&e)),
         _ => Ok(HostSocket::Tcp(socket.into())),
     }
-}
-
-/// A UDP socket on a port of the host's choice, for peers of `of`'s family.
-pub(super) fn bind(of: IpAddr) -> Result<HostSocket, OutsideError> {
-    let any = match of {
-        IpAddr::V4(_) => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-        IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-    };
-    let socket = Socket::new(Domain::for_address(any), Type::DGRAM.nonblocking(), Some(Protocol::UDP)).map_err(|e| error(&e))?;
-    if any.is_ipv6() {
-        socket.set_only_v6(true).map_err(|e| error(&e))?;
-    }
-    socket.bind(&any.into()).map_err(|e| error(&e))?;
-    report(&socket, any.is_ipv6()).map_err(|errno| error(&errno.into()))?;
-    Ok(HostSocket::Udp(socket.into()))
-}
-
-/// A bound UDP socket that leads to a container.
-pub(super) fn publish(socket: OwnedFd) -> io::Result<HostSocket> {
-    let socket = Socket::from(socket);
-    let ipv6 = socket.local_addr()?.is_ipv6();
-    if ipv6 {
-        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-    }
-    // A socket of both families tells an IPv4 peer's destination this way.
-    let ipv4 = setsockopt(&socket, sockopt::Ipv4PacketInfo, &true);
-    if !ipv6 {
-        ipv4?;
-    }
-    report(&socket, ipv6)?;
-    socket.set_nonblocking(true)?;
-    Ok(HostSocket::Published { socket: socket.into(), ipv6 })
 }
 
 /// An accepted connection.
@@ -211,19 +179,6 @@ pub(super) fn abort(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Has a UDP socket tell the traffic class of what comes, and ICMP errors, of which an unconnected one would hear nothing otherwise
-/// (ip(7), IP_RECVERR).
-fn report(socket: &Socket, ipv6: bool) -> nix::Result<()> {
-    if !ipv6 {
-        setsockopt(socket, sockopt::IpRecvTos, &true)?;
-        return setsockopt(socket, sockopt::Ipv4RecvErr, &true);
-    }
-    // Of IPv4 peers, where the socket has any.
-    let _ = setsockopt(socket, sockopt::IpRecvTos, &true);
-    setsockopt(socket, sockopt::Ipv6RecvTClass, &true)?;
-    setsockopt(socket, sockopt::Ipv6RecvErr, &true)
-}
-
 /// A system error as the gateway knows it.
 pub(super) fn error(error: &io::Error) -> OutsideError {
     match error.raw_os_error().unwrap_or_default() {
@@ -233,10 +188,32 @@ pub(super) fn error(error: &io::Error) -> OutsideError {
         libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT => OutsideError::NetworkUnreachable,
         libc::EHOSTUNREACH | libc::EHOSTDOWN => OutsideError::HostUnreachable,
         libc::ETIMEDOUT => OutsideError::TimedOut,
-        libc::EMSGSIZE => OutsideError::MessageTooLong,
+        libc::EMSGSIZE => OutsideError::MessageTooLong(0),
         libc::EPERM | libc::EACCES => OutsideError::Forbidden,
         // EADDRNOTAVAIL and EADDRINUSE: every ephemeral port is taken.
         libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::EADDRINUSE => OutsideError::Exhausted,
         _ => OutsideError::Failed,
+    }
+}
+
+/// Whether packets of a socket to peers of this family may be cut, by this host or by routers; if not, one that is too long fails
+/// (ip(7), IP_MTU_DISCOVER, and ipv6(7), IPV6_MTU_DISCOVER). If they may, the kernel does what it thinks best.
+pub(super) fn set_dont_fragment(socket: BorrowedFd<'_>, ipv6: bool, on: bool) -> nix::Result<()> {
+    let (level, option, value) = match (ipv6, on) {
+        (false, true) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DO),
+        (false, false) => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT),
+        (true, true) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_DO),
+        (true, false) => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT),
+    };
+    socket::set(socket, level, option, value)
+}
+
+/// Calls again what a signal interrupted: an edge-triggered socket must be asked until it says that it would block.
+pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, OutsideError> {
+    loop {
+        match call() {
+            Err(interrupted) if interrupted.kind() == io::ErrorKind::Interrupted => (),
+            result => return result.map_err(|failed| error(&failed)),
+        }
     }
 }

@@ -8,13 +8,13 @@ use std::{
 };
 
 use super::{
-    Core, Direction, EchoError, Flow, Outside, OutsideError, Readiness, SocketId,
+    Core, Direction, EchoError, EchoRequest, Flow, Outside, OutsideError, Readiness, SocketId,
     build::{HOP_LIMIT, Ip, Link},
     icmp,
     packet::Packet,
     policy,
     sockets::Owner,
-    udp::{BUDGET, ERRORS, unspecified},
+    udp::{BUDGET, ERRORS, is_own_too_long, not_sent, past_older, unspecified},
 };
 use crate::{DropReason, Mac, Time};
 
@@ -67,16 +67,10 @@ impl EchoTable {
         let key = EchoKey { inside: packet.source, id: u16::from_be_bytes([id0, id1]) };
         let socket = self.mapping(core, now, packet, (key, to), outside)?;
         let sequence = u16::from_be_bytes([sequence0, sequence1]);
-        let mut sent = outside.echo_send(socket, to, (sequence, ttl), payload);
-        if sent.is_err_and(OutsideError::may_be_older) {
-            self.errors(core, now, key, outside);
-            sent = outside.echo_send(socket, to, (sequence, ttl), payload);
-        }
-        let Err(error) = sent else { return Ok(()) };
-        if let Some(error) = icmp::Error::of(error) {
-            icmp::error(core, now, packet, error, outside);
-        }
-        Err(DropReason::GatewayOutside)
+        let request = EchoRequest { sequence, ttl, dont_fragment: packet.dont_fragment };
+        let sent =
+            past_older(outside, |outside| outside.echo_send(socket, to, request, payload), |outside| self.errors(core, now, key, outside));
+        sent.map_err(|error| not_sent(core, now, packet, error, outside))
     }
 
     /// The socket of a mapping, which is made if there is none.
@@ -144,7 +138,7 @@ impl EchoTable {
                 }
                 Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
                 // Said once for each error that was reported; what has come stands behind it.
-                Err(_) => self.errors(core, now, key, outside),
+                Err(_) => _ = self.errors(core, now, key, outside),
             }
         }
         // The socket is not known to be empty, and no notice will come.
@@ -154,16 +148,22 @@ impl EchoTable {
         core.sockets.wake_by(socket, now);
     }
 
-    /// Passes on what routers and peers reported.
-    fn errors(&self, core: &mut Core, now: Time, key: EchoKey, outside: &mut impl Outside) {
-        let Some(mapping) = self.0.get(&key) else { return };
+    /// Passes on what routers and peers reported, and returns what the host itself says of the newest that was too long.
+    fn errors(&self, core: &mut Core, now: Time, key: EchoKey, outside: &mut impl Outside) -> Option<OutsideError> {
+        let mapping = self.0.get(&key)?;
+        let mut too_long = None;
         for _ in 0..ERRORS {
-            let Some(EchoError { to, sequence, error, report }) = outside.echo_error(mapping.socket) else { return };
+            let Some(EchoError { to, sequence, error, report }) = outside.echo_error(mapping.socket) else { break };
+            if is_own_too_long(error, report) {
+                too_long = Some(error);
+                continue;
+            }
             let Some(peer) = policy::apparent(&core.view, to) else { continue };
             let Some(what) = icmp::Relayed::of(&core.view, key.inside, error, report) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
             icmp::error_about_echo(core, now, link, (key, peer, sequence), what, outside);
         }
+        too_long
     }
 
     /// The time of a mapping's socket has come: more to read, or the end of its idle time.

@@ -49,6 +49,8 @@ pub(super) enum Error {
     PortUnreachable,
     /// Communication administratively prohibited (RFC 1812, 5.2.7.1, and RFC 4443, 3.1): what a packet filter says that does not hide.
     Prohibited,
+    /// Longer than the next link takes, and not to be cut: this is how long it may be (RFC 1191, 4, and RFC 4443, 3.2).
+    TooBig(u16),
     /// The time to live, or the hop limit, ran out here.
     TimeExceeded,
     /// The rest of a packet's fragments did not come in time.
@@ -62,12 +64,14 @@ impl Error {
             (Self::HostUnreachable, IpAddr::V4(_)) => (3, 1),
             (Self::PortUnreachable, IpAddr::V4(_)) => (3, 3),
             (Self::Prohibited, IpAddr::V4(_)) => (3, 13),
+            (Self::TooBig(_), IpAddr::V4(_)) => V4.too_long,
             (Self::TimeExceeded, IpAddr::V4(_)) => (11, 0),
             (Self::ReassemblyTimeExceeded, IpAddr::V4(_)) => (11, 1),
             (Self::NetworkUnreachable, IpAddr::V6(_)) => (1, 0),
             (Self::HostUnreachable, IpAddr::V6(_)) => (1, 3),
             (Self::PortUnreachable, IpAddr::V6(_)) => (1, 4),
             (Self::Prohibited, IpAddr::V6(_)) => (1, 1),
+            (Self::TooBig(_), IpAddr::V6(_)) => V6.too_long,
             (Self::TimeExceeded, IpAddr::V6(_)) => (3, 0),
             (Self::ReassemblyTimeExceeded, IpAddr::V6(_)) => (3, 1),
         }
@@ -80,6 +84,7 @@ impl Error {
             OutsideError::NetworkUnreachable => Some(Self::NetworkUnreachable),
             OutsideError::HostUnreachable => Some(Self::HostUnreachable),
             OutsideError::Forbidden => Some(Self::Prohibited),
+            OutsideError::MessageTooLong(mtu) if mtu > 0 => Some(Self::TooBig(mtu)),
             _ => None,
         }
     }
@@ -98,7 +103,8 @@ impl Relayed {
     /// An error of the gateway's own.
     fn ours(view: &View, to: IpAddr, error: Error) -> Option<Self> {
         let (kind, code) = error.kind_and_code(&to);
-        Some(Self { from: view.config.own_towards(to)?, kind, code, mtu: 0 })
+        let mtu = if let Error::TooBig(mtu) = error { mtu } else { 0 };
+        Some(Self { from: view.config.own_towards(to)?, kind, code, mtu })
     }
 
     /// What a host socket heard about something that `to` sent. A router speaks in its own name, unless that name means something

@@ -45,7 +45,9 @@ use std::net::{IpAddr, SocketAddr};
 pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
 pub use dhcp::{Exchange, Given, LeaseAnswer, LeaseAsk, LeaseWish};
 pub use dhcp6::{Associated, Association, Exchange6, LeaseAnswer6, LeaseAsk6, LeaseStatus6, LeaseWish6};
-pub use outside::{Datagram, DatagramError, Departure, EchoError, EchoReply, Outside, OutsideError, Quote, Readiness, Report, SocketId};
+pub use outside::{
+    Datagram, DatagramError, Departure, EchoError, EchoReply, EchoRequest, Outside, OutsideError, Quote, Readiness, Report, SocketId,
+};
 
 use self::{
     build::Builder,
@@ -202,7 +204,10 @@ impl Gateway {
             return Err(DropReason::SpoofedSource);
         }
         let Some(whole) = self.fragments.take(now, from, &fragment, self.core.view.config.limits.fragments)? else { return Ok(()) };
-        let result = Packet::from_bytes(from, whole.bytes(), Offload::default()).and_then(|packet| self.packet(now, &packet, outside));
+        let packet = Packet::from_bytes(from, whole.bytes(), Offload::default());
+        // What its sender has cut may be cut again.
+        let packet = packet.map(|packet| Packet { dont_fragment: false, ..packet });
+        let result = packet.and_then(|packet| self.packet(now, &packet, outside));
         self.fragments.give_back(whole);
         result
     }

@@ -38,8 +38,9 @@ pub enum OutsideError {
     HostUnreachable,
     #[error("timed out")]
     TimedOut,
+    /// Longer than one packet may be on the way there: so many bytes with its IP header, 0 where that is not known.
     #[error("message too long")]
-    MessageTooLong,
+    MessageTooLong(u16),
     #[error("not permitted")]
     Forbidden,
     /// No descriptors, ports or memory left.
@@ -52,7 +53,7 @@ pub enum OutsideError {
 impl OutsideError {
     /// Whether a send on a UDP socket can have failed for an older datagram: the kernel reports an ICMP error once, on the next call.
     pub(super) const fn may_be_older(self) -> bool {
-        matches!(self, Self::Refused | Self::NetworkUnreachable | Self::HostUnreachable | Self::MessageTooLong | Self::Forbidden)
+        matches!(self, Self::Refused | Self::NetworkUnreachable | Self::HostUnreachable | Self::MessageTooLong(_) | Self::Forbidden)
     }
 }
 
@@ -76,6 +77,17 @@ pub struct Departure {
     pub ttl: Option<u8>,
     /// DSCP and ECN.
     pub traffic_class: u8,
+    /// In one packet that nobody cuts (RFC 1191, 2), or not at all: [`OutsideError::MessageTooLong`].
+    pub dont_fragment: bool,
+}
+
+/// An echo request's numbers, and what it leaves the host with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EchoRequest {
+    pub sequence: u16,
+    pub ttl: u8,
+    /// As of a [`Departure`].
+    pub dont_fragment: bool,
 }
 
 /// An echo reply read from a host socket.
@@ -180,7 +192,8 @@ pub trait Outside {
     /// Reads one datagram.
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError>;
 
-    /// Takes the next error that a router or a peer reported on a UDP socket (Linux: IP_RECVERR and the error queue). Asked after a readiness with `error` and after a send or receive that failed; `None`: no more.
+    /// Takes the next error that a router or a peer reported on a UDP socket, or the host itself found (Linux: IP_RECVERR and the
+    /// error queue). Asked after a readiness with `error` and after a send or receive that failed; `None`: no more.
     fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {
         let _ = socket;
         None
@@ -190,8 +203,8 @@ pub trait Outside {
     /// lets this process have none.
     fn echo_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError>;
 
-    /// Sends an echo request with a sequence number and a time to live.
-    fn echo_send(&mut self, socket: SocketId, to: IpAddr, sequence_and_ttl: (u16, u8), payload: &[u8]) -> Result<(), OutsideError>;
+    /// Sends an echo request.
+    fn echo_send(&mut self, socket: SocketId, to: IpAddr, request: EchoRequest, payload: &[u8]) -> Result<(), OutsideError>;
 
     /// Reads the payload of one echo reply.
     fn echo_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<EchoReply, OutsideError>;

@@ -28,6 +28,8 @@ pub(super) struct Packet<'a> {
     pub(super) ttl: u8,
     /// DSCP and ECN (RFC 2474, and RFC 3168).
     pub(super) traffic_class: u8,
+    /// Nobody on its way may cut it: DF (RFC 791), and every packet of IPv6 that its sender did not cut.
+    pub(super) dont_fragment: bool,
     /// The packet from its IP header to its length; link padding is gone.
     pub(super) bytes: &'a [u8],
     /// What follows the IP header and its options or extension headers.
@@ -81,6 +83,7 @@ impl<'a> Packet<'a> {
             protocol: header.get_next_level_protocol().0,
             ttl: header.get_ttl(),
             traffic_class: header.get_dscp() << 2 | header.get_ecn(),
+            dont_fragment: header.get_flags() & 2 != 0,
             bytes,
             payload,
             gso: offload.gso,
@@ -101,6 +104,7 @@ impl<'a> Packet<'a> {
             protocol,
             ttl: header.get_hop_limit(),
             traffic_class: header.get_traffic_class(),
+            dont_fragment: true,
             bytes,
             payload: bytes.get(start..).ok_or(malformed)?,
             gso: offload.gso,

@@ -14,7 +14,7 @@ use super::{
     build::Link,
     icmp, policy,
     sockets::Owner,
-    udp::{BUDGET, ERRORS, Outgoing},
+    udp::{BUDGET, ERRORS, Outgoing, is_own_too_long, not_sent, past_older},
 };
 use crate::{DropReason, Time};
 
@@ -144,16 +144,22 @@ impl Publications {
         }
     }
 
-    /// Passes on what routers and clients reported.
-    fn errors(&self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) {
+    /// Passes on what routers and clients reported, and returns what the host itself says of the newest that was too long.
+    fn errors(&self, core: &mut Core, now: Time, socket: SocketId, outside: &mut impl Outside) -> Option<OutsideError> {
+        let mut too_long = None;
         for _ in 0..ERRORS {
-            let Some(DatagramError { to, error, report, quote }) = outside.udp_error(socket) else { return };
+            let Some(DatagramError { to, error, report, quote }) = outside.udp_error(socket) else { break };
+            if is_own_too_long(error, report) {
+                too_long = Some(error);
+                continue;
+            }
             let Some(key) = self.keys.get(&(socket, to)) else { continue };
             let Some(error) = icmp::Relayed::of(&core.view, key.inside.ip(), error, report) else { continue };
             let Some(to) = core.neighbours.mac(key.inside.ip()) else { continue };
             let link = Link { from: core.view.config.mac, to };
             icmp::error_about_datagram(core, now, link, (key.inside, key.client, quote), error, outside);
         }
+        too_long
     }
 
     /// Sends what the container says to a client of a publication. `None`: it is to nobody's client.
@@ -169,16 +175,13 @@ impl Publications {
         let (socket, real, local) = (client.socket, client.real, client.local);
         let mut result = Ok(());
         for datagram in outgoing.datagrams() {
-            let mut sent = outside.udp_send(socket, real, outgoing.departure(local), datagram);
-            if sent.is_err_and(OutsideError::may_be_older) {
-                self.errors(core, now, socket, outside);
-                sent = outside.udp_send(socket, real, outgoing.departure(local), datagram);
-            }
+            let sent = past_older(
+                outside,
+                |outside| outside.udp_send(socket, real, outgoing.departure(local), datagram),
+                |outside| self.errors(core, now, socket, outside),
+            );
             if let Err(error) = sent {
-                result = Err(DropReason::GatewayOutside);
-                if let Some(error) = icmp::Error::of(error) {
-                    icmp::error(core, now, outgoing.packet, error, outside);
-                }
+                result = Err(not_sent(core, now, outgoing.packet, error, outside));
             }
         }
         Some(result)

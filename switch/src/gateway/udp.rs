@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Core, DatagramError, Departure, Direction, Flow, Limits, Outside, OutsideError, Readiness, SocketId,
+    Core, DatagramError, Departure, Direction, Flow, Limits, Outside, OutsideError, Readiness, Report, SocketId,
     build::{HOP_LIMIT, Link, Udp},
     dns, icmp,
     packet::{self, Packet},
@@ -55,7 +55,7 @@ impl<'a> Outgoing<'a> {
     /// choose by themselves becomes this host's.
     pub(super) fn departure(&self, from: Option<IpAddr>) -> Departure {
         let ttl = (self.packet.ttl < HOP_LIMIT).then(|| self.packet.ttl.saturating_sub(1).max(1));
-        Departure { from, ttl, traffic_class: self.packet.traffic_class }
+        Departure { from, ttl, traffic_class: self.packet.traffic_class, dont_fragment: self.packet.dont_fragment }
     }
 
     /// The datagrams of a superframe, or the only one. An empty datagram is one too.
@@ -155,16 +155,12 @@ impl UdpTable {
         outside: &mut impl Outside,
     ) -> Result<(), DropReason> {
         let with = outgoing.departure(None);
-        let mut sent = outside.udp_send(socket, to, with, datagram);
-        if sent.is_err_and(OutsideError::may_be_older) {
-            self.errors(core, now, outgoing.inside, outside);
-            sent = outside.udp_send(socket, to, with, datagram);
-        }
-        let Err(error) = sent else { return Ok(()) };
-        if let Some(error) = icmp::Error::of(error) {
-            icmp::error(core, now, outgoing.packet, error, outside);
-        }
-        Err(DropReason::GatewayOutside)
+        let sent = past_older(
+            outside,
+            |outside| outside.udp_send(socket, to, with, datagram),
+            |outside| self.errors(core, now, outgoing.inside, outside),
+        );
+        sent.map_err(|error| not_sent(core, now, outgoing.packet, error, outside))
     }
 
     /// A mapping's socket can be read, or has an error to tell.
@@ -196,7 +192,7 @@ impl UdpTable {
                 }
                 Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
                 // Said once for each error that was reported; what has come stands behind it.
-                Err(_) => self.errors(core, now, inside, outside),
+                Err(_) => _ = self.errors(core, now, inside, outside),
             }
         }
         // The socket is not known to be empty, and no notice will come.
@@ -206,16 +202,22 @@ impl UdpTable {
         core.sockets.wake_by(socket, now);
     }
 
-    /// Passes on what routers and peers reported.
-    fn errors(&self, core: &mut Core, now: Time, inside: SocketAddr, outside: &mut impl Outside) {
-        let Some(mapping) = self.0.get(&inside) else { return };
+    /// Passes on what routers and peers reported, and returns what the host itself says of the newest that was too long.
+    fn errors(&self, core: &mut Core, now: Time, inside: SocketAddr, outside: &mut impl Outside) -> Option<OutsideError> {
+        let mapping = self.0.get(&inside)?;
+        let mut too_long = None;
         for _ in 0..ERRORS {
-            let Some(DatagramError { to, error, report, quote }) = outside.udp_error(mapping.socket) else { return };
+            let Some(DatagramError { to, error, report, quote }) = outside.udp_error(mapping.socket) else { break };
+            if is_own_too_long(error, report) {
+                too_long = Some(error);
+                continue;
+            }
             let Some(peer) = policy::apparent(&core.view, to.ip()) else { continue };
             let Some(what) = icmp::Relayed::of(&core.view, inside.ip(), error, report) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
             icmp::error_about_datagram(core, now, link, (inside, SocketAddr::new(peer, to.port()), quote), what, outside);
         }
+        too_long
     }
 
     /// The time of a mapping's socket has come: more to read, or the end of its idle time.
@@ -253,6 +255,37 @@ impl UdpTable {
             outside.close(mapping.socket);
         }
     }
+}
+
+/// Sends by `send`, past what the kernel has to say of older packets: it tells an ICMP error once, on the next call. `report` passes
+/// on all of that, and returns what the host itself says of a packet that was too long, which is none but this one.
+pub(super) fn past_older<O: Outside>(
+    outside: &mut O,
+    mut send: impl FnMut(&mut O) -> Result<(), OutsideError>,
+    mut report: impl FnMut(&mut O) -> Option<OutsideError>,
+) -> Result<(), OutsideError> {
+    let mut sent = send(outside);
+    if sent.is_err_and(OutsideError::may_be_older) {
+        sent = report(outside).map_or_else(|| send(outside), Err);
+        if sent == Err(OutsideError::MessageTooLong(0)) {
+            sent = report(outside).map_or(sent, Err);
+        }
+    }
+    sent
+}
+
+/// Whether the host itself found a packet too long for the way out.
+pub(super) fn is_own_too_long(error: OutsideError, report: Option<Report>) -> bool {
+    report.is_none() && matches!(error, OutsideError::MessageTooLong(_))
+}
+
+/// Tells the container why its packet was not sent, as far as ICMP has a word for it.
+pub(super) fn not_sent(core: &mut Core, now: Time, packet: &Packet<'_>, error: OutsideError, outside: &mut impl Outside) -> DropReason {
+    let told = icmp::Error::of(error);
+    if let Some(error) = told {
+        icmp::error(core, now, packet, error, outside);
+    }
+    if matches!(told, Some(icmp::Error::TooBig(_))) { DropReason::GatewayTooBig } else { DropReason::GatewayOutside }
 }
 
 /// No address, of the same family.

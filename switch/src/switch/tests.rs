@@ -460,6 +460,7 @@ const ELSEWHERE: &[(DropReason, &str)] = &[
     (DropReason::GatewayMappingLimit, "switch::gateway"),
     (DropReason::GatewayDnsLimit, "switch::gateway"),
     (DropReason::GatewayForbidden, "switch::gateway"),
+    (DropReason::GatewayTooBig, "switch::gateway"),
     (DropReason::GatewayOutside, "switch::gateway"),
 ];
 

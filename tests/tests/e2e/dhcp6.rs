@@ -6,6 +6,7 @@ use serde_json::Value;
 for_both!(
     dhclient_gets_the_container_s_own_ipv6_address,
     dhclient_behind_a_container_leases_and_gives_back_over_ipv6,
+    dhclient_that_starts_again_keeps_its_ipv6_lease,
     dhcpcd_behind_a_container_gets_an_ipv6_lease,
     an_ipv6_lease_survives_the_daemon,
     an_attached_namespace_without_an_address_gets_one_of_each,
@@ -71,6 +72,20 @@ fn dhclient_behind_a_container_leases_and_gives_back_over_ipv6(nl: &Netloom) {
     nl.ok("exec b busybox ping6 -c 1 -W 5 fd00:5::3");
     dhclient(nl, "-r mv0");
     wait_until("it was given back", || leases(nl).is_empty());
+}
+
+fn dhclient_that_starts_again_keeps_its_ipv6_lease(nl: &Netloom) {
+    container(nl);
+    behind(nl);
+    dhclient(nl, "-1 mv0");
+    let before = leases(nl);
+    nl.ok("exec --privileged a sh -c 'kill $(cat /tmp/pid6)'");
+    // It asks whether what it has in its file still holds here.
+    dhclient(nl, "-1 mv0");
+    let all = nl.ok("exec a cat /tmp/said");
+    assert_eq!(all.lines().filter(|line| line.contains("ip=fd00:5::3")).count(), 2, "{all}");
+    assert_eq!(leases(nl).len(), 1);
+    assert_eq!(at(&leases(nl)[0], "ip6_address"), at(&before[0], "ip6_address"));
 }
 
 fn dhcpcd_behind_a_container_gets_an_ipv6_lease(nl: &Netloom) {

@@ -26,6 +26,7 @@ mod modes;
 mod names;
 mod networks;
 mod outside;
+mod paths;
 mod process;
 mod publish;
 mod terminal;

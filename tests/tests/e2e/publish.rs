@@ -14,6 +14,7 @@ for_both!(
     the_server_sees_the_real_client,
     a_client_on_the_hosts_loopback_appears_as_the_gateway,
     udp_is_published_with_the_real_client,
+    containers_reach_their_own_network_s_publications,
     a_publication_listens_once_run_has_returned,
     a_range_is_published_port_by_port,
     a_range_of_a_thousand_ports_is_published_and_comes_back_with_the_daemon,
@@ -111,6 +112,21 @@ fn udp_is_published_with_the_real_client(nl: &Netloom) {
     }
 }
 
+fn containers_reach_their_own_network_s_publications(nl: &Netloom) {
+    who(nl, "-p 8080:80 -p 5353:8053/udp");
+    nl.ok("run -d --name other sleep 1000");
+    let ask = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\ns.sendto(b'I am', ('{HOST_IP}', 5353))\n\
+         print(s.recv(100).decode())\n"
+    );
+    // One that serves it is its own client, too.
+    for container in ["other", "who"] {
+        assert_eq!(nl.ok(&format!("exec {container} busybox wget -q -O - http://{HOST_IP}:8080/")), HOST_IP.to_string());
+        let answer = nl.run_with_input(&format!("exec -i {container} python3 -"), ask.clone()).exits(0).text();
+        assert_eq!(answer, format!("I am from {HOST_IP}"), "{container}");
+    }
+}
+
 fn a_publication_listens_once_run_has_returned(nl: &Netloom) {
     nl.ok("run -d --name a -p 8080:80 -p 8081:81/udp sleep 1000");
     nl.host.inside(Place::Server, || TcpStream::connect(host_port(8080))).expect("the port listens");
@@ -132,19 +148,33 @@ fn a_range_is_published_port_by_port(nl: &Netloom) {
     assert_eq!(ports, BTreeSet::from([(Some(8000), Some(80)), (Some(8001), Some(81)), (Some(8002), Some(82))]));
 }
 
+/// What processes of the host have in memory of their own, in KiB.
+fn memory(nl: &Netloom, processes: &[i64]) -> i64 {
+    let anonymous = |pid: &i64| {
+        let status = nl.host.ok(&format!("cat /proc/{pid}/status"));
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel tells it");
+        line.trim().trim_end_matches(" kB").parse::<i64>().expect("a number")
+    };
+    processes.iter().map(anonymous).sum()
+}
+
 fn a_range_of_a_thousand_ports_is_published_and_comes_back_with_the_daemon(nl: &Netloom) {
     let www = nl.host.make_dir("www");
     nl.host.write("www/index.html", "hello");
     let serve = "sh -c 'busybox httpd -p 8000 -h /www; exec busybox httpd -f -p 8999 -h /www'";
+    nl.ok("run -d --name before sleep 1000");
+    let before = memory(nl, &[nl.daemon(), nl.supervisor("before")]);
     nl.ok(&format!("run -d --name a -p 8000-8999:8000-8999 -v {}:/www:ro {serve}", www.display()));
     assert!(nl.inspect("a")["ports"].as_array().is_some_and(|ports| ports.len() >= 1000));
     let answers = |port| get_from(nl, Place::Server, host_port(port)).is_ok_and(|body| body == "hello");
     wait_until("both ends of the range answer", || answers(8000) && answers(8999));
+    let more = memory(nl, &[nl.daemon(), nl.supervisor("a")]) - before;
+    assert!(more < 4096, "{more} KiB for a thousand ports");
     nl.host.kill(nl.daemon(), "KILL");
     wait_until("both ends of the range answer again", || answers(8000) && answers(8999));
     let ports = nl.inspect("a")["ports"].as_array().map_or(0, Vec::len);
     assert!(ports >= 1000, "{ports} came back");
-    nl.ok("rm -f a");
+    nl.ok("rm -f a before");
     nl.ok("run --rm -p 8500:80 true");
 }
 

@@ -17,8 +17,8 @@ use std::{
 use crate::{
     DropReason, Frame, Time,
     gateway::{
-        Core, Datagram, Departure, EchoError, EchoReply, LeaseQuestion, Outside, OutsideError, Readiness, SocketId, sockets::Owner,
-        tcp::FlowKey,
+        Core, Datagram, Departure, EchoError, EchoReply, EchoRequest, LeaseQuestion, Outside, OutsideError, Readiness, SocketId,
+        sockets::Owner, tcp::FlowKey,
     },
 };
 
@@ -273,7 +273,7 @@ impl<O: Outside> Outside for Served<'_, O> {
         Err(OutsideError::Failed)
     }
 
-    fn echo_send(&mut self, _socket: SocketId, _to: IpAddr, _numbers: (u16, u8), _payload: &[u8]) -> Result<(), OutsideError> {
+    fn echo_send(&mut self, _socket: SocketId, _to: IpAddr, _request: EchoRequest, _payload: &[u8]) -> Result<(), OutsideError> {
         Err(OutsideError::Failed)
     }
 

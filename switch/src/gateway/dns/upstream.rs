@@ -30,7 +30,7 @@ impl Upstream {
             outside.tcp_outcome(socket)?;
             self.connected = true;
         }
-        let length = u16::try_from(query.len()).map_err(|_| OutsideError::MessageTooLong)?.to_be_bytes();
+        let length = u16::try_from(query.len()).map_err(|_| OutsideError::MessageTooLong(0))?.to_be_bytes();
         let framed = [&length, query].concat();
         while let Some(rest @ [_, ..]) = framed.get(self.sent..) {
             self.sent += outside.tcp_send(socket, rest)?;

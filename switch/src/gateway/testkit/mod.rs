@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    Datagram, DatagramError, Departure, EchoError, EchoReply, GatewayConfig, GatewayIpv6, LeaseAsk, LeaseAsk6, LeaseQuestion, Limits,
-    Outside, OutsideError, Readiness, SocketId, View,
+    Datagram, DatagramError, Departure, EchoError, EchoReply, EchoRequest, GatewayConfig, GatewayIpv6, LeaseAsk, LeaseAsk6, LeaseQuestion,
+    Limits, Outside, OutsideError, Readiness, SocketId, View,
 };
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
@@ -106,6 +106,8 @@ pub struct FakeUdp {
 pub struct FakeEcho {
     /// Destination, sequence number, time to live and payload.
     pub sent: Vec<(IpAddr, u16, u8, Vec<u8>)>,
+    /// Whether the newest of them must not be cut.
+    pub dont_fragment: bool,
     pub inbox: VecDeque<(IpAddr, u16, Option<u8>, Vec<u8>)>,
     pub errors: VecDeque<EchoError>,
     /// What the next sends fail with.
@@ -284,12 +286,13 @@ impl Outside for World {
         Ok(())
     }
 
-    fn echo_send(&mut self, socket: SocketId, to: IpAddr, (sequence, ttl): (u16, u8), payload: &[u8]) -> Result<(), OutsideError> {
+    fn echo_send(&mut self, socket: SocketId, to: IpAddr, request: EchoRequest, payload: &[u8]) -> Result<(), OutsideError> {
         let echo = self.open_echo(socket)?;
         if let Some(error) = echo.send_errors.pop_front() {
             return Err(error);
         }
-        echo.sent.push((to, sequence, ttl, payload.to_vec()));
+        echo.dont_fragment = request.dont_fragment;
+        echo.sent.push((to, request.sequence, request.ttl, payload.to_vec()));
         Ok(())
     }
 

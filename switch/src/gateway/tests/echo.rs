@@ -132,6 +132,21 @@ fn what_the_host_finds_out_by_itself_is_told_in_the_gateway_s_name_and_an_old_er
 }
 
 #[test]
+fn a_ping_that_is_too_long_for_the_way_out_and_may_not_be_cut_is_answered_with_how_long_it_may_be() {
+    let mut lab = Lab::new(config());
+    lab.ping(PEER, b"1").unwrap();
+    let socket = lab.mapped();
+    assert!(socket.dont_fragment);
+    socket.send_errors.push_back(OutsideError::MessageTooLong(0));
+    socket.errors.push_back(EchoError { to: PEER.into(), sequence: 0, error: OutsideError::MessageTooLong(1300), report: None });
+    assert_eq!(lab.ping(PEER, b"2"), Err(DropReason::GatewayTooBig));
+    let packet = lab.received().unwrap();
+    assert_eq!((&packet[12..16], &packet[20..22], &packet[26..28]), (&GATEWAY.octets()[..], &[3, 4][..], &1300u16.to_be_bytes()[..]));
+    assert!(packet.ends_with(b"\x12\x34\0\x012"), "it quotes the ping itself");
+    assert_eq!((lab.received(), lab.mapped().sent.len()), (None, 1));
+}
+
+#[test]
 fn a_host_without_sockets_for_it_and_a_full_table_are_refusals_that_the_container_hears() {
     let mut lab = Lab::new(GatewayConfig { limits: Limits { echo_mappings: 1, ..Limits::default() }, ..config() });
     lab.world.open = Err(OutsideError::Forbidden);

@@ -51,6 +51,7 @@ fn the_longest_datagram_goes_out_whole_in_whatever_order_its_fragments_come() {
             assert!(send(&mut lab, &pieces).iter().all(Result::is_ok));
             let socket = lab.mapped();
             assert_eq!(lab.world.udp[&socket].sent, [(to, None, payload)]);
+            assert!(!lab.world.udp[&socket].departure.dont_fragment, "what its sender has cut may be cut again");
             assert_eq!((lab.gateway.fragments.held(), lab.world.drops.len()), ((0, 0), 0));
         }
     }

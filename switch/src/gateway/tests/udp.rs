@@ -211,7 +211,7 @@ fn a_time_to_live_that_someone_chose_and_the_traffic_class_go_through() {
         for (ttl, leaves) in [(64, None), (255, None), (63, Some(62)), (2, Some(1))] {
             let mut frame = udp(7000, to, b"x");
             if to.is_ipv4() {
-                (frame[15], frame[22]) = (0xb9, ttl);
+                (frame[15], frame[20], frame[22]) = (0xb9, 0, ttl);
                 frame[24..26].fill(0);
                 let sum = checksum::finished(checksum::sum(&frame[14..34], 0)).to_be_bytes();
                 frame[24..26].copy_from_slice(&sum);
@@ -220,7 +220,7 @@ fn a_time_to_live_that_someone_chose_and_the_traffic_class_go_through() {
             }
             lab.gateway.frame(lab.now, &finished(&frame), &mut lab.world).unwrap();
             let departure = lab.world.udp[&lab.mapped()].departure;
-            assert_eq!(departure, Departure { from: None, ttl: leaves, traffic_class: 0xb9 });
+            assert_eq!(departure, Departure { from: None, ttl: leaves, traffic_class: 0xb9, dont_fragment: to.is_ipv6() });
         }
         let socket = lab.mapped();
         lab.world.udp.get_mut(&socket).unwrap().traffic_class = 3;
@@ -231,10 +231,45 @@ fn a_time_to_live_that_someone_chose_and_the_traffic_class_go_through() {
 }
 
 #[test]
+fn what_is_too_long_for_the_way_out_and_may_not_be_cut_is_answered_with_how_long_it_may_be() {
+    for (to, kind) in [(SocketAddr::from(PEER), [3, 4]), ("[2001:db8::10]:5000".parse().unwrap(), [2, 0])] {
+        let mut lab = Lab::new(config());
+        let frame = udp(7000, to, &[7; 1400]);
+        lab.gateway.frame(lab.now, &finished(&frame), &mut lab.world).unwrap();
+        let socket = lab.mapped();
+        let host = lab.world.udp.get_mut(&socket).unwrap();
+        assert!(host.departure.dont_fragment);
+        // What a router said before stands in the way, and is told first; then the host says what it knows itself.
+        let router = Some(Report { from: IpAddr::from([198, 51, 100, 1]), kind: kind[0], code: kind[1], mtu: 1350 });
+        let own = DatagramError { to, ..failed(OutsideError::MessageTooLong(1300)) };
+        host.send_errors = [OutsideError::MessageTooLong(0); 2].into();
+        let sent = host.sent.len();
+        if to.is_ipv4() {
+            host.errors = [DatagramError { report: router, ..own }, own].into();
+        } else {
+            host.errors = [own].into();
+        }
+        assert_eq!(lab.gateway.frame(lab.now, &finished(&frame), &mut lab.world), Err(DropReason::GatewayTooBig));
+        assert_eq!(lab.world.udp[&socket].sent.len(), sent);
+        let told: Vec<u16> = lab
+            .world
+            .emitted
+            .drain(..)
+            .map(|(bytes, _)| {
+                let (ip, icmp) = bytes[14..].split_at(if to.is_ipv4() { 20 } else { 40 });
+                assert_eq!(icmp[..2], kind, "{ip:x?}");
+                u16::from_be_bytes([icmp[6], icmp[7]])
+            })
+            .collect();
+        assert_eq!(told, if to.is_ipv4() { vec![1350, 1300] } else { vec![1300] });
+    }
+}
+
+#[test]
 fn what_the_host_cannot_send_is_counted() {
     let mut lab = Lab::new(config());
     lab.send(7000, PEER, b"x").unwrap();
-    for error in [OutsideError::WouldBlock, OutsideError::MessageTooLong] {
+    for error in [OutsideError::WouldBlock, OutsideError::MessageTooLong(0)] {
         let socket = lab.mapped();
         lab.world.udp.get_mut(&socket).unwrap().send_errors = [error; 2].into();
         assert_eq!(lab.send(7000, PEER, b"x"), Err(DropReason::GatewayOutside));
