@@ -297,11 +297,16 @@ impl TcpFlow {
             self.abort(now, Gone::Outside, wire);
             return;
         }
+        let finishes = !self.finished && self.socket().peek(1) == Err(RecvError::Finished);
+        self.finished |= finishes;
         self.egress(now, wire);
         let state = self.state();
         let drained = !self.socket().can_recv();
         if matches!(state, State::Closed | State::TimeWait) && self.finished && drained {
+            // Closing the host socket, of which all has been read, sends its FIN.
             self.gone = Some(Gone::Closed { time_wait: state == State::TimeWait });
+        } else if finishes {
+            wire.outside.tcp_finish(self.setup.socket);
         }
     }
 
@@ -318,10 +323,6 @@ impl TcpFlow {
                 Ok(Err(error)) => return Err(error),
                 Err(_) => break,
             }
-        }
-        if !self.finished && self.socket().peek(1) == Err(RecvError::Finished) {
-            self.finished = true;
-            outside.tcp_finish(id);
         }
         Ok(())
     }
