@@ -4,8 +4,9 @@
 //! the receive buffer straight into the host socket. What one side does the other sees: FIN as FIN, RST as RST, a full buffer as a
 //! closed window or as data left in the host socket.
 //!
-//! There is no delayed acknowledgement, so a superframe is acknowledged once, after its bytes went on to the host socket: the
-//! window it advertises is then the whole buffer again. There is no Nagle either: the sender outside has decided on its segments.
+//! A superframe is acknowledged once, after its bytes went on to the host socket: the window it advertises is then the whole buffer
+//! again. A few bytes alone are acknowledged by what is said next, which for a question is its answer, or within a millisecond
+//! (RFC 9293, 3.8.6.3, allows half a second). There is no Nagle: the sender outside has decided on its segments.
 
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ use crate::{Mac, Time, gateway::build::IPV6_HEADER};
 
 /// smoltcp asked for another look: not sooner than this, so that a mistake there cannot keep a worker busy.
 const SOONEST: Duration = Duration::from_millis(1);
+
+/// A segment with fewer bytes is a question or an answer, and no part of a stream (the shortest that every host takes, RFC 9293, 3.7.1).
+const FEW: usize = 536;
+/// How long such a one may wait for its acknowledgement.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(1);
 
 /// How long a flow that is open must be silent before its buffers are given up. Making them anew takes microseconds.
 const SLEEP_AFTER: Duration = Duration::from_secs(5);
@@ -66,6 +72,8 @@ pub(super) struct TcpFlow {
     /// The host socket may have something to read; it has room. Both are kept until it says `WouldBlock`.
     readable: bool,
     writable: bool,
+    /// Until when a few bytes of the container must be acknowledged.
+    owed: Option<Time>,
     /// FIN was read from the host socket.
     outside_done: bool,
     /// FIN was written to the host socket.
@@ -151,6 +159,7 @@ impl TcpFlow {
             active: now,
             readable: true,
             writable: true,
+            owed: None,
             outside_done: false,
             finished: false,
             half_open: true,
@@ -164,11 +173,18 @@ impl TcpFlow {
         self.active = now;
         let before = self.state();
         self.lengths.learn(packet);
-        self.heard.learn(segment_of(packet));
+        let segment = segment_of(packet);
+        self.heard.learn(segment);
         let Self { interface, sockets, last, lengths, .. } = self;
         let mut device = FlowDevice { packet: Some(packet), wire, last, lengths: *lengths };
         interface.poll_ingress_single(instant(now), &mut device, sockets);
         self.notice_reset(before);
+        let payload = segment.get(12).map_or(0, |offset| segment.len().saturating_sub(usize::from(offset >> 4) * 4));
+        if self.owed.is_none() && (1..FEW).contains(&payload) {
+            self.owed = Some(now + ACKNOWLEDGE_WITHIN);
+        } else {
+            self.owed = None;
+        }
         self.turn(now, wire);
     }
 
@@ -205,6 +221,9 @@ impl TcpFlow {
     pub(super) fn next_timer(&mut self, now: Time, limits: &Limits) -> Time {
         let idle = self.idle_until(limits);
         let idle = if self.rests() { idle.min(self.active + SLEEP_AFTER) } else { idle };
+        if let Some(until) = self.owed {
+            return until.min(idle);
+        }
         match self.interface.poll_at(instant(now), &self.sockets) {
             Some(at) => idle.min((Time::ZERO + Duration::from_micros(at.total_micros().unsigned_abs())).max(now + SOONEST)),
             None => idle,
@@ -299,7 +318,9 @@ impl TcpFlow {
         }
         let finishes = !self.finished && self.socket().peek(1) == Err(RecvError::Finished);
         self.finished |= finishes;
-        self.egress(now, wire);
+        if !self.may_wait(now) {
+            self.egress(now, wire);
+        }
         let state = self.state();
         let drained = !self.socket().can_recv();
         if matches!(state, State::Closed | State::TimeWait) && self.finished && drained {
@@ -308,6 +329,12 @@ impl TcpFlow {
         } else if finishes {
             wire.outside.tcp_finish(self.setup.socket);
         }
+    }
+
+    /// Whether all there is to say is that a few bytes have come, and somebody may have more to say soon.
+    fn may_wait(&mut self, now: Time) -> bool {
+        let alone = self.state() == State::Established && self.socket().send_queue() == 0;
+        self.owed.is_some_and(|until| alone && now < until)
     }
 
     fn pump_out(&mut self, outside: &mut impl Outside) -> Result<(), OutsideError> {
@@ -351,6 +378,7 @@ impl TcpFlow {
     fn egress<O: Outside>(&mut self, now: Time, wire: &mut Wire<'_, O>) {
         let Self { interface, sockets, last, lengths, setup, .. } = self;
         wire.link.to = setup.container;
+        self.owed = None;
         let mut device = FlowDevice { packet: None, wire, last, lengths: *lengths };
         while interface.poll_egress(instant(now), &mut device, sockets) == PollResult::SocketStateChanged {}
     }

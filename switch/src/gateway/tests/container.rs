@@ -116,7 +116,7 @@ pub(super) struct Lab {
     /// Every so many frames, either way, one is overtaken by the next.
     pub(super) overtake: Option<u64>,
     overtaken: Option<Travelling>,
-    frames: u64,
+    pub(super) frames: u64,
     /// The longest frame from the gateway.
     pub(super) longest: usize,
     /// What the gateway dropped.

@@ -167,6 +167,31 @@ fn the_container_closes_first_and_still_hears_the_answer() {
 }
 
 #[test]
+fn a_question_is_acknowledged_by_its_answer_or_within_a_millisecond_and_the_second_of_two_at_once() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.socket(handle).set_nagle_enabled(false);
+    let unanswered = |lab: &mut Lab, bytes: &[u8]| {
+        lab.socket(handle).send_slice(bytes).unwrap();
+        lab.settle();
+        lab.socket(handle).send_queue()
+    };
+    for _ in 0..3 {
+        let before = lab.frames;
+        assert_eq!(unanswered(&mut lab, b"question"), 8);
+        assert_eq!(lab.frames, before + 1, "it is acknowledged in vain");
+        lab.host().inbox.extend(b"answer");
+        lab.settle();
+        assert_eq!(lab.socket(handle).send_queue(), 0);
+    }
+    assert_eq!(unanswered(&mut lab, b"question"), 8);
+    assert_eq!(unanswered(&mut lab, b"another"), 0);
+    assert_eq!(unanswered(&mut lab, b"question"), 8);
+    lab.pass(Duration::from_millis(1));
+    assert_eq!(lab.socket(handle).send_queue(), 0);
+    assert_eq!(unanswered(&mut lab, &[7; 1000]), 0, "a stream is not kept waiting");
+}
+
+#[test]
 fn the_host_closes_first_and_still_hears_the_container() {
     let (mut lab, handle) = connected(config(), true);
     lab.host().inbox.extend(b"greeting");
