@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use netloom_runtime::protocol::Failure;
 
-use crate::api::ErrorBody;
+use crate::{api::ErrorBody, output::aside};
 
 /// Something failed; `exit_code` is what the process ends with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,9 +72,9 @@ impl CliError {
             return;
         }
         let (red, cyan, reset) = if colour { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
-        eprintln!("{red}error:{reset} {}", self.message);
+        aside(format_args!("{red}error:{reset} {}\n", self.message));
         if let Some(hint) = &self.hint {
-            eprintln!("{cyan}hint:{reset} {hint}");
+            aside(format_args!("{cyan}hint:{reset} {hint}\n"));
         }
     }
 }

@@ -61,7 +61,7 @@ fn command(words: Vec<OsString>) -> Result<u8, (CliError, bool)> {
         Ok(cli) => cli,
         Err(Instead::Print(text)) => return output::print(&text).map(|()| 0).map_err(|error| (error, stderr())),
         Err(Instead::Help(text)) => {
-            eprint!("{text}");
+            output::aside(text);
             return Ok(2);
         }
         Err(Instead::Wrong(error)) => return Err((error, stderr())),

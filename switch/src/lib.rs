@@ -1,8 +1,8 @@
 //! netloom's switch: bytes and time, nothing else.
 //!
 //! This crate decides what happens to every frame and answers what a network answers. It never opens a socket or a file, never
-//! reads a clock, never draws a random number and has no unsafe code: time and randomness are arguments, and the outside world
-//! is the trait [`gateway::Outside`].
+//! reads a clock, draws no random number but the keys of its hash tables, and has no unsafe code: time and randomness are arguments,
+//! and the outside world is the trait [`gateway::Outside`].
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 

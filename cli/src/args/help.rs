@@ -70,7 +70,7 @@ fn instead(command: &clap::Command, words: &[OsString], error: &clap::Error) -> 
     if error.kind() == ErrorKind::InvalidValue && words.last().is_some_and(|word| word == "-h") {
         return help_of(&path);
     }
-    let wrong = CliError { message: message(error), hint: Some(hint(error, &path)), exit_code: 2 };
+    let wrong = CliError { message: message(error), hint: Some(hint(command, error, &path)), exit_code: 2 };
     match path.first().map(String::as_str) {
         Some("run" | "exec" | "create") => Instead::Wrong(wrong.of_run()),
         _ => Instead::Wrong(wrong),
@@ -88,7 +88,7 @@ fn named(command: &clap::Command, words: &[OsString]) -> Vec<String> {
                 path.push(word.to_owned());
                 at = below;
             }
-            None if path.is_empty() && matches!(word, "--root" | "--color") => {
+            None if path.is_empty() && takes_a_value(command, word) => {
                 words.next();
             }
             None if word.starts_with('-') => {}
@@ -96,6 +96,12 @@ fn named(command: &clap::Command, words: &[OsString]) -> Vec<String> {
         }
     }
     path
+}
+
+/// Whether an option that stands before the command is two words.
+fn takes_a_value(command: &clap::Command, option: &str) -> bool {
+    let is_it = |argument: &&clap::Arg| argument.get_long().is_some_and(|long| option.strip_prefix("--") == Some(long));
+    command.get_arguments().find(is_it).is_some_and(|argument| argument.get_action().takes_values())
 }
 
 fn message(error: &clap::Error) -> String {
@@ -145,18 +151,26 @@ fn context(error: &clap::Error, kind: ContextKind) -> String {
     }
 }
 
-fn hint(error: &clap::Error, path: &[String]) -> String {
-    let first = |kinds: [ContextKind; 3]| kinds.into_iter().map(|kind| context(error, kind)).find(|text| !text.is_empty());
-    let given = first([ContextKind::InvalidArg, ContextKind::InvalidSubcommand, ContextKind::InvalidValue]).unwrap_or_default();
-    let suggested = first([ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue]);
-    // clap takes words for alike that only share some letters.
-    let suggested =
-        suggested.filter(|words| nearest(&given, words.split(", ").map(|word| word.split(' ').next().unwrap_or(word))).is_some());
+fn hint(command: &clap::Command, error: &clap::Error, path: &[String]) -> String {
     let see = std::iter::once("netloom").chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
-    match suggested {
-        Some(word) => format!("did you mean `{}`? See `{see} --help`", bare(&word)),
+    match meant(command, error, path) {
+        Some(word) => format!("did you mean `{word}`? See `{see} --help`"),
         None => format!("see `{see} --help`"),
     }
+}
+
+/// The one word that a wrong one was probably meant to be.
+fn meant(command: &clap::Command, error: &clap::Error, path: &[String]) -> Option<String> {
+    let first = |kinds: [ContextKind; 2]| kinds.into_iter().map(|kind| context(error, kind)).find(|text| !text.is_empty());
+    let unknown = context(error, ContextKind::InvalidSubcommand);
+    if !unknown.is_empty() {
+        let above = path.iter().try_fold(command, |at, word| at.find_subcommand(word))?;
+        return nearest(&unknown, above.get_subcommands().map(clap::Command::get_name)).map(str::to_owned);
+    }
+    let given = first([ContextKind::InvalidArg, ContextKind::InvalidValue])?;
+    // clap takes words for alike that only share some letters.
+    let suggested = first([ContextKind::SuggestedArg, ContextKind::SuggestedValue])?;
+    nearest(&given, suggested.split(", ").map(|word| word.split(' ').next().unwrap_or(word))).map(str::to_owned)
 }
 
 /// The commands with their first lines, by group.
@@ -265,6 +279,11 @@ mod tests {
             ("ps --bogus", "unknown option `--bogus`", "see `netloom ps --help`", 2),
             ("ps web", "`web` is one word too many", "see `netloom ps --help`", 2),
             ("pss", "unknown command `pss`", "did you mean `ps`? See `netloom --help`", 2),
+            ("rnu true", "unknown command `rnu`", "did you mean `run`? See `netloom --help`", 2),
+            ("inpsect web", "unknown command `inpsect`", "did you mean `inspect`? See `netloom --help`", 2),
+            ("network crate x", "unknown command `crate`", "did you mean `create`? See `netloom network --help`", 2),
+            ("--workers 2 run --bogus true", "unknown option `--bogus`", "see `netloom run --help`", 125),
+            ("--color never run --bogus true", "unknown option `--bogus`", "see `netloom run --help`", 125),
             ("pull image", "unknown command `pull`", "see `netloom --help`", 2),
             ("run --cpus 2 true", "unknown option `--cpus`", "see `netloom run --help`", 125),
             ("run --volum /a:/b true", "unknown option `--volum`", "did you mean `--volume`? See `netloom run --help`", 125),

@@ -52,7 +52,7 @@ impl Context {
     /// Says a step, if `-v` asks for it.
     pub fn say(&self, step: impl fmt::Display) {
         if self.verbose {
-            eprintln!("{step}");
+            output::aside(format_args!("{step}\n"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Everything that goes to stdout as data: tables, JSON, templates. Nothing else prints there.
+//! Everything that goes to stdout as data: tables, JSON, templates; nothing else prints there. And what is said aside, on stderr.
 
 pub mod human;
 pub mod rows;
@@ -6,6 +6,7 @@ pub mod table;
 pub mod template;
 
 use std::{
+    fmt::Display,
     io::{self, IsTerminal, Write},
     time::SystemTime,
 };
@@ -92,6 +93,11 @@ impl Format {
             format => Ok(format),
         }
     }
+}
+
+/// Says something aside, on stderr. Who has closed it does not want to know, and the exit code says enough.
+pub fn aside(text: impl Display) {
+    let _ = write!(io::stderr(), "{text}");
 }
 
 /// Prints a listing.

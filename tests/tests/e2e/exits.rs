@@ -1,6 +1,6 @@
 //! Exit codes and signals: those of the command, as if it had run without a container.
 
-use netloom_tests::{Netloom, Terminal, at, for_each_case, wait_until};
+use netloom_tests::{Netloom, Place, Terminal, at, for_each_case, wait_until};
 use nix::sys::signal::Signal;
 
 for_both!(
@@ -12,6 +12,7 @@ for_both!(
     the_init_reaps_what_others_left,
     options_end_at_the_first_word_that_is_none,
     output_that_cannot_be_written_is_told,
+    errors_that_nobody_can_be_told_leave_the_exit_code,
 );
 
 const CODES: [(&str, i32); 9] = [
@@ -89,4 +90,20 @@ fn output_that_cannot_be_written_is_told(nl: &Netloom) {
         assert!(ended.code == 125 && ended.stderr.contains("standard output: no space left"), "{ended:?}");
     }
     wait_until("nothing else is left", || nl.ok("ps -a -q").lines().count() == 1);
+}
+
+fn errors_that_nobody_can_be_told_leave_the_exit_code(nl: &Netloom) {
+    // On a full disk, and to nobody.
+    for (line, code) in [("", 2), ("rnu", 2), ("rm nobody", 1), ("run --rm nosuch", 127), ("run --bogus true", 125), ("-v ps", 0)] {
+        let told = nl.words(line).join(" ");
+        for script in [
+            format!("{told} 2>/dev/full"),
+            format!("{told} 2>&-"),
+            format!("{{ sleep 0.1; {told}; }} 2>&1 | true; exit ${{PIPESTATUS[0]}}"),
+        ] {
+            let file = nl.host.write("errors.sh", &script);
+            let ended = nl.host.start_as(nl.who(), Place::Host, &format!("bash {}", file.display())).finish();
+            assert_eq!(ended.code, code, "`{script}`: {ended:?}");
+        }
+    }
 }

@@ -99,7 +99,7 @@ impl Unpacker {
                 fs::hard_link(self.top.join(below), &target).map_err(failed)
             }
             _ => {
-                eprintln!("left out `{}`: neither a file, nor a directory, nor a link", path.display());
+                output::aside(format_args!("left out `{}`: neither a file, nor a directory, nor a link\n", path.display()));
                 Ok(())
             }
         }
@@ -183,7 +183,7 @@ fn append(builder: &mut Builder<&mut dyn Write>, path: &Path, name: &Path, found
         let size = found.size();
         builder.append_data(&mut header, name, file.take(size).chain(io::repeat(0)).take(size))
     } else {
-        eprintln!("left out `{}`: neither a file, nor a directory, nor a link", path.display());
+        output::aside(format_args!("left out `{}`: neither a file, nor a directory, nor a link\n", path.display()));
         Ok(())
     }
 }
