@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::{Kind, Survey},
+    fabric::ping_sockets_are_allowed,
     helper, host,
     isolation::user::become_root,
     rootfs::{
@@ -107,7 +108,20 @@ fn look(root: &Path) -> Vec<Finding> {
         }
     }
     findings.push(cgroups());
+    findings.push(ping());
     findings
+}
+
+/// How pings of containers go out.
+fn ping() -> Finding {
+    if ping_sockets_are_allowed() {
+        Finding::good("ping", "goes out by ping sockets")
+    } else if geteuid().is_root() {
+        Finding::good("ping", "goes out by raw sockets, as root")
+    } else {
+        let hint = "as root: sysctl -w net.ipv4.ping_group_range='0 2147483647', as most systems have it";
+        Finding::limited("ping", "containers' pings to the outside are answered \"packet filtered\"", hint)
+    }
 }
 
 fn kernel() -> Finding {

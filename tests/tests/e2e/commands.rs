@@ -39,7 +39,13 @@ fn doctor_finds_nothing_wrong_here(nl: &Netloom) {
     }
     if !nl.who().is_root() {
         assert!(report.contains("subuid"), "{report}");
+        nl.host.ok("sysctl -q -w net.ipv4.ping_group_range='1 0'");
+        let report = nl.ok("doctor");
+        assert!(report.lines().any(|line| line.starts_with("limited") && line.contains(" ping ")), "{report}");
+        nl.host.ok("sysctl -q -w net.ipv4.ping_group_range='0 2147483647'");
     }
+    let report = nl.ok("doctor");
+    assert!(report.lines().any(|line| line.starts_with("ok") && line.contains(" ping ")), "{report}");
 }
 
 fn completions_are_made_for_every_shell(nl: &Netloom) {
