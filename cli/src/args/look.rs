@@ -131,7 +131,7 @@ pub enum SystemCommand {
     /// Remove every container that does not run and every network that no container is on
     #[command(after_help = "EXAMPLES:\n  $ netloom system prune -f")]
     Prune {
-        /// Ask nothing
+        /// Ask nothing; without a terminal nothing is asked anyway
         #[arg(short, long)]
         force: bool,
     },

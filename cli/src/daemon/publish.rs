@@ -83,7 +83,9 @@ fn published(container: &Container, wanted: &Publication) -> Result<Publication>
         same.map(|listener| &listener.publication)
     };
     as_made.or_else(as_bound).cloned().ok_or_else(|| {
-        Error::missing(format!("container `{}` does not publish port {}", container.name(), wanted.container_port))
+        let port = wanted.container_port;
+        let at = if wanted.host_port == 0 { String::new() } else { format!(" as the host's port {}", wanted.host_port) };
+        Error::missing(format!("container `{}` does not publish its port {port}{at}", container.name()))
             .hint(format!("see `netloom port {}`", container.name()))
     })
 }
