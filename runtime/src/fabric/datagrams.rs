@@ -27,6 +27,9 @@ pub(super) struct Datagrams {
     both_families: bool,
     /// What was sent last must not be cut: to peers of IPv4, of IPv6.
     dont_fragment: [bool; 2],
+    /// Whether the kernel sends many datagrams in one call here, as far as has been seen. It does not where a device cannot finish
+    /// checksums, and not what is longer than a packet.
+    sends_runs: bool,
 }
 
 impl Datagrams {
@@ -42,7 +45,7 @@ impl Datagrams {
         }
         socket.bind(&any.into()).map_err(|e| error(&e))?;
         report(&socket, any.is_ipv6()).map_err(|errno| error(&errno.into()))?;
-        Ok(Self { socket: socket.into(), both_families: false, dont_fragment: [false; 2] })
+        Ok(Self { socket: socket.into(), both_families: false, dont_fragment: [false; 2], sends_runs: true })
     }
 
     /// A bound socket that leads to a container: it tells and chooses the host's address of each datagram.
@@ -61,7 +64,7 @@ impl Datagrams {
         socket.set_nonblocking(true)?;
         // Another process may have left it set.
         let dont_fragment = [true; 2];
-        Ok(Self { socket: socket.into(), both_families: ipv6, dont_fragment })
+        Ok(Self { socket: socket.into(), both_families: ipv6, dont_fragment, sends_runs: true })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -79,9 +82,23 @@ impl Datagrams {
         let sent = if with == plain {
             uninterrupted(|| self.socket.send_to(bytes, self.peer(to)))
         } else {
-            uninterrupted(|| self.send_with(to, with, bytes))
+            uninterrupted(|| self.send_with(to, with, None, bytes))
         };
         sent.map(drop)
+    }
+
+    /// Sends datagrams of `len` bytes each, by one call where the kernel can; the number of those that could not be sent.
+    pub(super) fn send_run(&mut self, to: SocketAddr, with: Departure, len: usize, bytes: &[u8]) -> usize {
+        if self.sends_runs && bytes.len() > len {
+            match uninterrupted(|| self.send_with(to, with, u16::try_from(len).ok(), bytes)) {
+                Ok(_) => return 0,
+                Err(OutsideError::MessageTooLong(_) | OutsideError::Failed) => self.sends_runs = false,
+                // The socket is full, or has an older datagram's error to tell.
+                Err(_) => (),
+            }
+        }
+        // An error that stood in the way has been told by now, or will be by the error queue.
+        bytes.chunks(len).filter(|datagram| self.send(to, with, datagram).or_else(|_| self.send(to, with, datagram)).is_err()).count()
     }
 
     /// A peer's address as this socket writes it.
@@ -92,9 +109,9 @@ impl Datagrams {
         }
     }
 
-    /// Sends a datagram that leaves with an address, a time to live or a traffic class of its own. What goes to a peer of IPv4 is
+    /// Sends what leaves with an address, a time to live or a traffic class of its own, or in datagrams of so many bytes. What goes to a peer of IPv4 is
     /// said in IPv4's words even on a socket of both families, but for the address, of which the kernel takes the other form alone.
-    fn send_with(&self, to: SocketAddr, with: Departure, bytes: &[u8]) -> io::Result<usize> {
+    fn send_with(&self, to: SocketAddr, with: Departure, each: Option<u16>, bytes: &[u8]) -> io::Result<usize> {
         let peer = SockaddrStorage::from(self.peer(to));
         let (ttl, class) = (with.ttl.map(i32::from), i32::from(with.traffic_class));
         let from = with.from.map(|from| self.peer(SocketAddr::new(from, 0)).ip());
@@ -116,10 +133,11 @@ impl Datagrams {
             info6.as_ref().map(ControlMessage::Ipv6PacketInfo),
             ttl.as_ref().map(|ttl| if v4 { ControlMessage::Ipv4Ttl(ttl) } else { ControlMessage::Ipv6HopLimit(ttl) }),
             (class != 0).then_some(if v4 { ControlMessage::Ipv4Tos(&with.traffic_class) } else { ControlMessage::Ipv6TClass(&class) }),
+            each.as_ref().map(ControlMessage::UdpGsoSegments),
         ];
         // As many as there are stand first, in place of those that are not.
         let count = messages.iter().flatten().count();
-        let mut given = [ControlMessage::Ipv4Ttl(&64); 4];
+        let mut given = [ControlMessage::Ipv4Ttl(&64); 5];
         given.iter_mut().zip(messages.into_iter().flatten()).for_each(|(place, message)| *place = message);
         let given = given.get(..count).unwrap_or_default();
         Ok(sendmsg(self.socket.as_raw_fd(), &[IoSlice::new(bytes)], given, MsgFlags::MSG_NOSIGNAL, Some(&peer))?)
@@ -168,4 +186,39 @@ fn report(socket: &Socket, ipv6: bool) -> nix::Result<()> {
     let _ = setsockopt(socket, sockopt::IpRecvTos, &true);
     setsockopt(socket, sockopt::Ipv6RecvTClass, &true)?;
     setsockopt(socket, sockopt::Ipv6RecvErr, &true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a run of datagrams comes to at a peer on loopback, whose MTU is 65,536, and whether the kernel took it in one call.
+    fn sent(len: usize, count: usize, with: Departure) -> (Vec<Vec<u8>>, bool) {
+        let peer = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let mut socket = Datagrams::bind(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let bytes: Vec<u8> = (0..len * count).map(|at| (at / len) as u8).collect();
+        assert_eq!(socket.send_run(peer.local_addr().unwrap(), with, len, &bytes), 0);
+        let mut room = vec![0; 65_536];
+        let heard = std::iter::from_fn(|| peer.recv(&mut room).ok().map(|len| room[..len].to_vec())).collect();
+        (heard, socket.sends_runs)
+    }
+
+    #[test]
+    fn a_run_is_many_datagrams_in_order_sent_by_one_call() {
+        let marked = Departure { ttl: Some(9), traffic_class: 0xb8, ..Departure::default() };
+        for (len, count, with) in [(1, 64, Departure::default()), (1400, 20, Departure::default()), (300, 7, marked)] {
+            let (heard, by_one_call) = sent(len, count, with);
+            assert!(by_one_call, "the kernel refused {count} of {len} bytes");
+            assert!(heard == (0..count).map(|at| vec![at as u8; len]).collect::<Vec<_>>(), "{count} of {len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_take_as_a_run_is_sent_one_by_one() {
+        // More than it takes in one call.
+        let (heard, by_one_call) = sent(10, 200, Departure::default());
+        assert!(!by_one_call);
+        assert!(heard == (0..200).map(|at| vec![at as u8; 10]).collect::<Vec<_>>());
+    }
 }

@@ -34,6 +34,7 @@ mod patience;
 mod port;
 mod port_io;
 mod reports;
+mod run;
 mod sockets;
 mod sources;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::{
     egress::EgressTable,
     network::Network,
     port::PortKey,
+    run::{Kind, Run},
     sockets::{self, HostSocket, Sockets, uninterrupted},
     sources::Sources,
     worker::Slot,
@@ -30,6 +31,7 @@ pub(super) struct Host<'a> {
     pub(super) table: &'a EgressTable,
     pub(super) sockets: &'a mut Sockets,
     pub(super) sources: &'a mut Sources,
+    pub(super) run: &'a mut Run,
 }
 
 impl Host<'_> {
@@ -50,6 +52,16 @@ impl Host<'_> {
     /// Asked before a socket is opened, since a connect that is under way cannot be taken back.
     fn room(&self) -> Result<(), OutsideError> {
         if self.sockets.has_room() { Ok(()) } else { Err(OutsideError::Exhausted) }
+    }
+
+    /// Sends the datagrams that wait for the end of the turn.
+    pub(super) fn end_run(&mut self) {
+        let Some((Kind { socket, to, with, len }, bytes)) = self.run.end() else { return };
+        let lost = match self.sockets.get_mut(socket) {
+            Some(HostSocket::Udp(udp) | HostSocket::Published(udp)) => udp.send_run(to, with, len, bytes),
+            _ => bytes.len() / len,
+        };
+        (0..lost).for_each(|_| self.network.gateway.dropped(DropReason::GatewayOutside));
     }
 
     fn add(&mut self, id: SocketId, socket: HostSocket) -> Result<(), OutsideError> {
@@ -112,10 +124,17 @@ impl Outside for Host<'_> {
     }
 
     fn udp_send(&mut self, socket: SocketId, to: SocketAddr, with: Departure, bytes: &[u8]) -> Result<(), OutsideError> {
-        match self.sockets.get_mut(socket) {
-            Some(HostSocket::Udp(udp) | HostSocket::Published(udp)) => udp.send(to, with, bytes),
-            _ => Err(OutsideError::Failed),
+        let kind = Kind { socket, to, with, len: bytes.len() };
+        if self.run.keep(kind, bytes) {
+            return Ok(());
         }
+        self.end_run();
+        match self.sockets.get_mut(socket) {
+            Some(HostSocket::Udp(udp) | HostSocket::Published(udp)) => udp.send(to, with, bytes)?,
+            _ => return Err(OutsideError::Failed),
+        }
+        self.run.begin(kind);
+        Ok(())
     }
 
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
@@ -158,6 +177,7 @@ impl Outside for Host<'_> {
     }
 
     fn close(&mut self, socket: SocketId) {
+        self.end_run();
         self.sockets.close(socket, self.sources);
     }
 

@@ -24,6 +24,7 @@ use super::{
     network::Network,
     outside::Host,
     port_io::{Buffer, PortIo, RecvError, transmit},
+    run::Run,
     sockets::{self, HostSocket, Sockets},
     sources::{Source, Sources, Token},
     timers::{Due, Timers},
@@ -50,6 +51,7 @@ pub(super) struct Place<'a> {
     pub(super) slot: Slot,
     pub(super) sources: &'a mut Sources,
     pub(super) timers: &'a mut Timers,
+    pub(super) run: &'a mut Run,
 }
 
 /// Whether something is left for the next turn.
@@ -158,6 +160,16 @@ impl Port {
 
     /// Serves frames that have come in.
     pub(super) fn receive(&mut self, at: &mut Place<'_>, buffer: &mut Buffer) -> Progress {
+        let progress = self.receive_some(at, buffer);
+        if at.run.waits() {
+            self.gateway(at, |_, host| host.end_run());
+        }
+        // The next port's sockets have the same numbers.
+        at.run.end();
+        progress
+    }
+
+    fn receive_some(&mut self, at: &mut Place<'_>, buffer: &mut Buffer) -> Progress {
         let network = Arc::clone(&self.network);
         let table = network.table.load();
         for _ in 0..FRAMES {
@@ -188,7 +200,7 @@ impl Port {
             return table.egress(port, frame, &self.counters);
         }
         let Self { key, network, gateway, sockets, .. } = self;
-        let mut host = Host { now: at.now, slot: at.slot, port: key.port, network, table, sockets, sources: at.sources };
+        let mut host = Host { now: at.now, slot: at.slot, port: key.port, network, table, sockets, sources: at.sources, run: at.run };
         match gateway.frame(at.now, frame, &mut host) {
             Ok(()) => network.gateway.sent(frame.bytes.len()),
             Err(reason) => network.gateway.dropped(reason),
@@ -317,8 +329,11 @@ impl Port {
     fn gateway<R>(&mut self, at: &mut Place<'_>, what: impl FnOnce(&mut Gateway, &mut Host<'_>) -> R) -> R {
         let Self { key, network, gateway, sockets, .. } = self;
         let table = network.table.load();
-        let mut host = Host { now: at.now, slot: at.slot, port: key.port, network, table: &table, sockets, sources: at.sources };
-        what(gateway, &mut host)
+        let mut host =
+            Host { now: at.now, slot: at.slot, port: key.port, network, table: &table, sockets, sources: at.sources, run: at.run };
+        let result = what(gateway, &mut host);
+        host.end_run();
+        result
     }
 }
 

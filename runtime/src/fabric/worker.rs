@@ -28,6 +28,7 @@ use super::{
     patience::Patience,
     port::{Place, Port, PortKey, Progress},
     port_io::Buffer,
+    run::Run,
     sources::{Source, Sources, Token},
     timers::{Due, Timers},
 };
@@ -86,6 +87,7 @@ pub(super) struct Worker {
     ageing: Option<Time>,
     books: Books,
     buffer: Buffer,
+    run: Run,
     events: Vec<EpollEvent>,
 }
 
@@ -109,6 +111,7 @@ impl Worker {
             ageing: None,
             books: Books { crowded, from: clock.now(), at: clock.now(), last: Vec::new() },
             buffer: Buffer::new(),
+            run: Run::new(),
             events: vec![EpollEvent::empty(); EVENTS],
         })
     }
@@ -384,12 +387,13 @@ impl Worker {
 
     fn with_port<R>(&mut self, slot: Slot, what: impl FnOnce(&mut Port, &mut Place<'_>, &mut Buffer) -> R) -> Option<R> {
         let port = self.ports.get_mut(slot.0 as usize)?.as_mut()?;
-        let mut at = Place { now: self.now, slot, sources: &mut self.sources, timers: &mut self.timers };
+        let mut at = Place { now: self.now, slot, sources: &mut self.sources, timers: &mut self.timers, run: &mut self.run };
         // What a container sends goes through much code that is not ours. Should any of it panic, the port loses its flows and
         // nobody else anything: all that may be half done is the port's, and made anew.
         match catch_unwind(AssertUnwindSafe(|| what(port, &mut at, &mut self.buffer))) {
             Ok(result) => Some(result),
             Err(_) => {
+                at.run.end();
                 // Without randomness, or epoll, it stays deaf until it is detached.
                 let _ = getrandom::u64().map(|seed| port.revive(seed, &mut at));
                 None

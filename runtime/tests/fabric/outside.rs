@@ -193,6 +193,34 @@ fn datagrams_go_out_and_their_answers_come_back() {
 }
 
 #[test]
+fn a_burst_of_datagrams_goes_out_whole_and_in_order() {
+    on_a_host("a_burst_of_datagrams_goes_out_whole_and_in_order", || {
+        // With the last, what the container has cut into packets is too long for one on the way out.
+        crate::lab::ip("link set lo mtu 1500");
+        let lab = Lab::new(1);
+        let a = lab.container(2);
+        let servers = [(); 2].map(|()| UdpSocket::bind((OUTSIDE, 0)).unwrap());
+        let client = a.namespace.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+        servers.iter().for_each(|server| server.set_read_timeout(Some(PATIENCE)).unwrap());
+        for len in [1, 64, 1400, 3000] {
+            for round in 0..20 {
+                let alike = |at: u8| if at % 10 == 9 { len + 1 } else { len };
+                for at in 0..40u8 {
+                    let to = servers[usize::from(at / 20 % 2)].local_addr().unwrap();
+                    client.send_to(&vec![at; alike(at)], to).unwrap();
+                }
+                let mut bytes = [0; 4000];
+                for at in 0..40u8 {
+                    let received = servers[usize::from(at / 20 % 2)].recv(&mut bytes);
+                    let got = received.unwrap_or_else(|why| panic!("{len} bytes, round {round}, number {at}: {why}\n{}", lab.drops()));
+                    assert_eq!(&bytes[..got], vec![at; alike(at)], "{len} bytes, round {round}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_datagram_to_a_closed_port_is_refused_as_on_a_real_network() {
     on_a_host("a_datagram_to_a_closed_port_is_refused_as_on_a_real_network", || {
         let lab = Lab::new(1);

@@ -52,7 +52,7 @@ pub enum OutsideError {
 
 impl OutsideError {
     /// Whether a send on a UDP socket can have failed for an older datagram: the kernel reports an ICMP error once, on the next call.
-    pub(super) const fn may_be_older(self) -> bool {
+    pub const fn may_be_older(self) -> bool {
         matches!(self, Self::Refused | Self::NetworkUnreachable | Self::HostUnreachable | Self::MessageTooLong(_) | Self::Forbidden)
     }
 }
