@@ -34,7 +34,8 @@ const OPTIONS_MAX: usize = 12;
 /// What the container said of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
-    /// As it stands in its last segment.
+    /// As they stand in its last segment.
+    acknowledgement: u32,
     window: u16,
     /// Options of its SYN (RFC 9293, 3.2; RFC 7323, 2.2; RFC 2018, 2).
     mss: Option<u16>,
@@ -43,14 +44,17 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// Reads a segment, from its TCP header on.
-    pub(super) fn learn(&mut self, segment: &[u8]) {
-        let Some([.., offset, flags, w0, w1]) = segment.first_chunk::<16>() else { return };
+    /// Reads a segment, from its TCP header on. Whether it says something about the other direction that the last one did not.
+    pub(super) fn learn(&mut self, segment: &[u8]) -> bool {
+        let Some([.., a0, a1, a2, a3, offset, flags, w0, w1]) = segment.first_chunk::<16>() else { return false };
+        let before = (self.acknowledgement, self.window);
+        self.acknowledgement = u32::from_be_bytes([*a0, *a1, *a2, *a3]);
         self.window = u16::from_be_bytes([*w0, *w1]);
         if flags & tcp_flags::SYN != 0 {
             let end = usize::from(offset >> 4) * 4;
             self.learn_options(segment.get(HEADER..end).unwrap_or_default());
         }
+        before != (self.acknowledgement, self.window)
     }
 
     fn learn_options(&mut self, mut options: &[u8]) {
@@ -238,8 +242,9 @@ mod tests {
         };
         let mut heard = Heard::default();
         // As Linux says it: MSS, SACK permitted, timestamps, a no-op, the window's scale.
-        heard.learn(&syn(&[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]));
-        assert_eq!(heard, Heard { window: 0x1234, mss: Some(1460), scale: Some(7), sack: true });
+        let said = syn(&[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7]);
+        assert!(heard.learn(&said) && !heard.learn(&said), "the second says nothing new");
+        assert_eq!(heard, Heard { acknowledgement: 0, window: 0x1234, mss: Some(1460), scale: Some(7), sack: true });
         let mut again = Heard::default();
         again.learn(&syn(&heard.options()));
         assert_eq!(again, heard);

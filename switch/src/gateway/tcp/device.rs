@@ -16,10 +16,13 @@ use smoltcp::{
     time::Instant,
 };
 
-use super::super::{
-    Outside,
-    build::{Builder, IPV4_HEADER, IPV6_HEADER, Link},
-    packet,
+use super::{
+    super::{
+        Outside,
+        build::{Builder, IPV4_HEADER, IPV6_HEADER, Link},
+        packet,
+    },
+    straight::Straight,
 };
 use crate::{
     Checksum, Gso, GsoKind, Offload, checksum,
@@ -145,19 +148,22 @@ fn say_mss(packet: &mut [u8], lengths: Lengths) {
     }
 }
 
-/// The sequence and acknowledgement numbers of the last segment sent.
+/// What the last segment sent said.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LastSent {
     pub(super) sequence: u32,
     pub(super) acknowledgement: u32,
     /// The sequence number after all that was sent.
     pub(super) next: u32,
+    /// The window field, and the largest that has been said since the handshake: of an empty buffer.
+    pub(super) window: u16,
+    pub(super) widest: u16,
 }
 
 impl LastSent {
     /// Reads a segment of ours, from its TCP header on.
     fn learn(&mut self, segment: &[u8]) {
-        let Some([_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags]) = segment.first_chunk::<14>() else { return };
+        let Some([_, _, _, _, s0, s1, s2, s3, a0, a1, a2, a3, offset, flags, w0, w1]) = segment.first_chunk::<16>() else { return };
         (self.sequence, self.acknowledgement) = (u32::from_be_bytes([*s0, *s1, *s2, *s3]), u32::from_be_bytes([*a0, *a1, *a2, *a3]));
         let (syn, fin) = (flags & tcp_flags::SYN != 0, flags & tcp_flags::FIN != 0);
         let payload = segment.len().saturating_sub(usize::from(offset >> 4) * 4);
@@ -165,6 +171,11 @@ impl LastSent {
         // What is sent again is not the last of all.
         if syn || (after.wrapping_sub(self.next) as i32) > 0 {
             self.next = after;
+        }
+        // The scale does not hold in a SYN (RFC 7323, 2.2).
+        if !syn {
+            self.window = u16::from_be_bytes([*w0, *w1]);
+            self.widest = self.widest.max(self.window);
         }
     }
 }
@@ -175,6 +186,7 @@ pub(super) struct FlowDevice<'a, 'w, O> {
     pub(super) wire: &'a mut Wire<'w, O>,
     pub(super) last: &'a mut LastSent,
     pub(super) lengths: Lengths,
+    pub(super) straight: Straight,
 }
 
 impl<O: Outside> Device for FlowDevice<'_, '_, O> {
@@ -194,7 +206,7 @@ impl<O: Outside> Device for FlowDevice<'_, '_, O> {
 
     fn transmit(&mut self, _: Instant) -> Option<Self::TxToken<'_>> {
         let Wire { outside, builder, link } = &mut *self.wire;
-        Some(Sending { outside, builder, link: *link, last: self.last, lengths: self.lengths, segment_size: None })
+        Some(Sending { outside, builder, link: *link, last: self.last, lengths: self.lengths, straight: self.straight, segment_size: None })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -216,6 +228,7 @@ pub(super) struct Sending<'a, O> {
     link: Link,
     last: &'a mut LastSent,
     lengths: Lengths,
+    straight: Straight,
     segment_size: Option<NonZeroU16>,
 }
 
@@ -232,7 +245,10 @@ impl<O: Outside> TxToken for Sending<'_, O> {
             Lengths::Ipv4 { .. } => (GsoKind::TcpV4, ethertype::IPV4),
             Lengths::Ipv6 { .. } => (GsoKind::TcpV6, ethertype::IPV6),
         };
-        self.last.learn(packet.get(header..).unwrap_or_default());
+        let segment = packet.get_mut(header..).unwrap_or_default();
+        // What smoltcp writes has no torn options.
+        let _ = self.straight.outward(segment);
+        self.last.learn(segment);
         leave_checksum_partial(packet, header);
         let checksum = Checksum::Partial { start: (ETHERNET_HEADER + header) as u16, offset: TCP_CHECKSUM as u16 };
         let gso = self.segment_size.or_else(|| self.lengths.cut(packet)).map(|size| Gso { kind, size, ecn: false });

@@ -1,11 +1,11 @@
 //! One TCP flow: a smoltcp socket towards the container, a host socket towards the outside, and the pump between them.
 //!
-//! All of smoltcp stands behind this type. Bytes are copied once each way: from the host socket straight into the send buffer, from
-//! the receive buffer straight into the host socket. What one side does the other sees: FIN as FIN, RST as RST, a full buffer as a
-//! closed window or as data left in the host socket.
+//! All of smoltcp stands behind this type. What comes from the host socket is read into the send buffer. What comes from the container
+//! goes straight into the host socket while that takes it ([`Straight`]), and through the receive buffer otherwise. What one side does
+//! the other sees: FIN as FIN, RST as RST, a full buffer as a closed window or as data left in the host socket.
 //!
-//! A superframe is acknowledged once, after its bytes went on to the host socket: the window it advertises is then the whole buffer
-//! again. A few bytes alone are acknowledged by what is said next, which for a question is its answer, or within a millisecond
+//! Of two superframes that come soon after another the second alone is acknowledged, after their bytes went on to the host socket:
+//! the window is then the whole buffer. A few bytes alone are acknowledged by what is said next, which for a question is its answer, or within a millisecond
 //! (RFC 9293, 3.8.6.3, allows half a second). There is no Nagle: the sender outside has decided on its segments.
 
 use std::time::Duration;
@@ -22,6 +22,8 @@ use super::{
     FlowKey,
     asleep::{Asleep, Heard},
     device::{FlowDevice, LastSent, Lengths, Silence, Wire},
+    segment,
+    straight::{Payload, Straight},
 };
 use crate::{Mac, Time, gateway::build::IPV6_HEADER};
 
@@ -31,7 +33,13 @@ const SOONEST: Duration = Duration::from_millis(1);
 /// A segment with fewer bytes is a question or an answer, and no part of a stream (the shortest that every host takes, RFC 9293, 3.7.1).
 const FEW: usize = 536;
 /// How long such a one may wait for its acknowledgement.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(1);
+const ACKNOWLEDGE_FEW_WITHIN: Duration = Duration::from_millis(1);
+
+/// With so many bytes in one segment, and after so many in all, there will soon be another: its sender's window has room for several.
+const MANY: usize = 16 * 1024;
+const STREAM: u32 = 1 << 20;
+/// How long it may wait for that: less than a sender needs to fill it.
+const ACKNOWLEDGE_MANY_WITHIN: Duration = Duration::from_micros(30);
 
 /// How long a flow that is open must be silent before its buffers are given up. Making them anew takes microseconds.
 const SLEEP_AFTER: Duration = Duration::from_secs(5);
@@ -67,12 +75,15 @@ pub(super) struct TcpFlow {
     last: LastSent,
     lengths: Lengths,
     heard: Heard,
+    straight: Straight,
+    /// The acknowledgement number that smoltcp does not know to be due.
+    due: Option<u32>,
     /// When the container or the outside last said something.
     active: Time,
     /// The host socket may have something to read; it has room. Both are kept until it says `WouldBlock`.
     readable: bool,
     writable: bool,
-    /// Until when a few bytes of the container must be acknowledged.
+    /// Until when what came last of the container must be acknowledged.
     owed: Option<Time>,
     /// FIN was read from the host socket.
     outside_done: bool,
@@ -108,6 +119,7 @@ impl TcpFlow {
             flow.gone = Some(Gone::Inside);
         }
         (flow.setup, flow.last, flow.heard, flow.active) = (asleep.setup, asleep.last, asleep.heard, asleep.active);
+        flow.straight = Straight::from(asleep.last.acknowledgement);
         (flow.readable, flow.writable, flow.half_open) = (asleep.readable, asleep.writable, false);
         flow
     }
@@ -156,6 +168,8 @@ impl TcpFlow {
             last,
             lengths,
             heard: Heard::default(),
+            straight: Straight::default(),
+            due: None,
             active: now,
             readable: true,
             writable: true,
@@ -168,24 +182,71 @@ impl TcpFlow {
     }
 
     /// Takes a packet of this flow from the container, whose checksums are known to be right.
-    pub(super) fn frame<O: Outside>(&mut self, now: Time, container: Mac, packet: &[u8], wire: &mut Wire<'_, O>) {
-        self.setup.container = container;
+    pub(super) fn frame<O: Outside>(&mut self, now: Time, packet: &[u8], scratch: &mut Vec<u8>, wire: &mut Wire<'_, O>) {
+        self.setup.container = wire.link.to;
         self.active = now;
-        let before = self.state();
         self.lengths.learn(packet);
         let segment = segment_of(packet);
-        self.heard.learn(segment);
-        let Self { interface, sockets, last, lengths, .. } = self;
-        let mut device = FlowDevice { packet: Some(packet), wire, last, lengths: *lengths };
+        let news = self.heard.learn(segment);
+        let payload = Payload::of(segment);
+        let Ok(gone) = payload.map_or(Ok(0), |payload| self.send_straight(&payload, wire.outside)) else {
+            self.abort(now, Gone::Outside, wire);
+            return;
+        };
+        self.straight.learn(segment);
+        let len = payload.map_or(0, |payload| payload.bytes.len());
+        if news || gone == 0 || gone < len {
+            let header = packet.len() - segment.len();
+            let seen = if self.straight.is_none() { Some(packet) } else { self.straight.inward(packet, header, gone, scratch) };
+            seen.into_iter().for_each(|packet| self.ingress(now, packet, wire));
+        }
+        self.owe(now, len, gone);
+        self.turn(now, wire);
+    }
+
+    /// Decides how long `len` bytes, of which as many as `gone` says went straight, may wait for their acknowledgement.
+    fn owe(&mut self, now: Time, len: usize, gone: usize) {
+        let waits = self.owed.is_some();
+        self.owed = match len {
+            1..FEW if !waits => Some(now + ACKNOWLEDGE_FEW_WITHIN),
+            MANY.. if !waits && gone == len && self.straight.bytes() >= STREAM => Some(now + ACKNOWLEDGE_MANY_WITHIN),
+            _ => None,
+        };
+    }
+
+    /// Shows smoltcp a packet.
+    fn ingress<O: Outside>(&mut self, now: Time, packet: &[u8], wire: &mut Wire<'_, O>) {
+        let before = self.state();
+        let Self { interface, sockets, last, lengths, straight, .. } = self;
+        let mut device = FlowDevice { packet: Some(packet), wire, last, lengths: *lengths, straight: *straight };
         interface.poll_ingress_single(instant(now), &mut device, sockets);
         self.notice_reset(before);
-        let payload = segment.get(12).map_or(0, |offset| segment.len().saturating_sub(usize::from(offset >> 4) * 4));
-        if self.owed.is_none() && (1..FEW).contains(&payload) {
-            self.owed = Some(now + ACKNOWLEDGE_WITHIN);
-        } else {
-            self.owed = None;
+    }
+
+    /// Hands payload to the host socket past smoltcp if it comes in order, nothing is before it, and smoltcp would take it; how much
+    /// of it went.
+    fn send_straight(&mut self, payload: &Payload<'_>, outside: &mut impl Outside) -> Result<usize, OutsideError> {
+        let Payload { sequence, acknowledgement, bytes } = *payload;
+        let expected = self.due.unwrap_or(self.last.acknowledgement);
+        let in_order = sequence == expected && self.straight.is_next(sequence);
+        let believable = (acknowledgement.wrapping_sub(self.last.next) as i32) <= 0;
+        // With all of the window open, whatever more comes within it finds room.
+        let open = self.state() == State::Established && self.last.window > 0 && self.last.window == self.last.widest;
+        if bytes.len() < FEW || !self.writable || !in_order || !believable || !open || self.socket().can_recv() {
+            return Ok(0);
         }
-        self.turn(now, wire);
+        match outside.tcp_send(self.setup.socket, bytes) {
+            Ok(gone) => {
+                self.straight.add(gone);
+                self.due = Some(sequence.wrapping_add(gone as u32));
+                Ok(gone)
+            }
+            Err(OutsideError::WouldBlock) => {
+                self.writable = false;
+                Ok(0)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The host socket can go on.
@@ -331,7 +392,7 @@ impl TcpFlow {
         }
     }
 
-    /// Whether all there is to say is that a few bytes have come, and somebody may have more to say soon.
+    /// Whether all there is to say is that bytes have come, and somebody may have more to say soon.
     fn may_wait(&mut self, now: Time) -> bool {
         let alone = self.state() == State::Established && self.socket().send_queue() == 0;
         self.owed.is_some_and(|until| alone && now < until)
@@ -376,11 +437,17 @@ impl TcpFlow {
     }
 
     fn egress<O: Outside>(&mut self, now: Time, wire: &mut Wire<'_, O>) {
-        let Self { interface, sockets, last, lengths, setup, .. } = self;
+        let Self { interface, sockets, last, lengths, straight, setup, .. } = self;
         wire.link.to = setup.container;
         self.owed = None;
-        let mut device = FlowDevice { packet: None, wire, last, lengths: *lengths };
+        let mut device = FlowDevice { packet: None, wire, last, lengths: *lengths, straight: *straight };
         while interface.poll_egress(instant(now), &mut device, sockets) == PollResult::SocketStateChanged {}
+        if let Some(due) = self.due.take()
+            && (due.wrapping_sub(last.acknowledgement) as i32) > 0
+        {
+            (last.sequence, last.acknowledgement) = (last.next, due);
+            segment::acknowledge(wire, setup.key, *last);
+        }
     }
 
     /// The end of the flow's patience (RFC 5382, REQ-5). A flow that one side has closed is open: the other may have much to say.

@@ -18,6 +18,7 @@ mod flow;
 mod open;
 mod segment;
 mod spares;
+mod straight;
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -73,6 +74,8 @@ pub(super) struct TcpTable {
     half_open: usize,
     ended: Ended,
     spares: Spares,
+    /// Room for one packet, for flows that need it: as large as the longest so far.
+    scratch: Vec<u8>,
 }
 
 impl TcpTable {
@@ -86,7 +89,7 @@ impl TcpTable {
             Some(State::Connecting(connecting)) => connecting.frame(packet, &segment),
             Some(open) => {
                 if let Some(flow) = open.awake(now, &mut self.spares) {
-                    flow.frame(now, packet.mac, &packet.without_extensions(), &mut core.wire(packet.mac, outside));
+                    flow.frame(now, &packet.without_extensions(), &mut self.scratch, &mut core.wire(packet.mac, outside));
                 }
                 self.settle(core, now, segment.key, outside);
             }
@@ -120,7 +123,7 @@ impl TcpTable {
             return self.open(core, now, packet, segment, to, outside);
         }
         match self.ended.get(now, &segment.key) {
-            Some(last) if segment.is_fin() => segment::acknowledge(core, packet.mac, segment.key, last, outside),
+            Some(last) if segment.is_fin() => segment::acknowledge(&mut core.wire(packet.mac, outside), segment.key, last),
             Some(_) => (),
             None => segment::refuse(core, packet.mac, segment, outside),
         }

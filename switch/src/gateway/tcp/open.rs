@@ -91,7 +91,7 @@ impl TcpTable {
                 let setup = self.setup(core, key, socket, container, Direction::Out);
                 let (buffers, mut wire) = (self.spares.take(&core.view.config.limits, self.flows.len()), core.wire(container, outside));
                 let mut flow = TcpFlow::listening(setup, buffers, now);
-                flow.frame(now, container, &syn, &mut wire);
+                flow.frame(now, &syn, &mut self.scratch, &mut wire);
                 self.flows.insert(key, State::Open(Box::new(flow)));
                 self.settle(core, now, key, outside);
             }

@@ -10,11 +10,11 @@ use pnet_packet::{
 use super::{
     super::{
         Core, Outside,
-        build::{Ip, Link},
+        build::Ip,
         packet::{self, Packet},
     },
     FlowKey,
-    device::LastSent,
+    device::{LastSent, Wire},
 };
 use crate::{DropReason, Mac, checksum};
 
@@ -99,19 +99,18 @@ pub(super) fn refuse(core: &mut Core, to: Mac, segment: &Segment, outside: &mut 
         let acknowledgement = segment.sequence.wrapping_add(segment.length);
         (TcpFlags::RST | TcpFlags::ACK, LastSent { acknowledgement, ..LastSent::default() })
     };
-    send(core, to, segment.key, flags, numbers, outside);
+    send(&mut core.wire(to, outside), segment.key, flags, numbers);
 }
 
-/// Acknowledges once more what a flow that is over acknowledged last.
-pub(super) fn acknowledge(core: &mut Core, to: Mac, key: FlowKey, last: LastSent, outside: &mut impl Outside) {
-    send(core, to, key, TcpFlags::ACK, last, outside);
+/// Acknowledges what `last` says, and says nothing else.
+pub(super) fn acknowledge(wire: &mut Wire<'_, impl Outside>, key: FlowKey, last: LastSent) {
+    send(wire, key, TcpFlags::ACK, last);
 }
 
-fn send(core: &mut Core, to: Mac, key: FlowKey, flags: u8, numbers: LastSent, outside: &mut impl Outside) {
+fn send(wire: &mut Wire<'_, impl Outside>, key: FlowKey, flags: u8, numbers: LastSent) {
     let FlowKey { inside, outside: peer } = key;
-    let link = Link { from: core.view.config.mac, to };
     let ip = Ip::whole(peer.ip(), inside.ip(), packet::TCP);
-    core.builder.send_ip(outside, link, ip, HEADER, |bytes| {
+    wire.builder.send_ip(wire.outside, wire.link, ip, HEADER, |bytes| {
         let Some(mut tcp) = MutableTcpPacket::new(bytes) else { return };
         tcp.set_source(peer.port());
         tcp.set_destination(inside.port());
@@ -119,6 +118,7 @@ fn send(core: &mut Core, to: Mac, key: FlowKey, flags: u8, numbers: LastSent, ou
         tcp.set_acknowledgement(numbers.acknowledgement);
         tcp.set_data_offset(5);
         tcp.set_flags(flags);
+        tcp.set_window(numbers.window);
         let pseudo = checksum::pseudo(peer.ip(), inside.ip(), packet::TCP, HEADER as u16);
         let sum = checksum::finished(checksum::sum(pnet_packet::Packet::packet(&tcp), pseudo));
         tcp.set_checksum(sum);

@@ -192,6 +192,32 @@ fn a_question_is_acknowledged_by_its_answer_or_within_a_millisecond_and_the_seco
 }
 
 #[test]
+fn in_a_stream_every_second_superframe_is_acknowledged_and_the_last_within_a_millisecond() {
+    let (mut lab, handle) = connected(config(), true);
+    exchange(&mut lab, handle, 4_000_000);
+    lab.pass(Duration::from_millis(1));
+    let superframe = pattern(20_000);
+    for _ in 0..3 {
+        let before = lab.frames;
+        for unacknowledged in [20_000, 0] {
+            lab.socket(handle).send_slice(&superframe).unwrap();
+            lab.settle();
+            assert_eq!(lab.socket(handle).send_queue(), unacknowledged);
+        }
+        assert_eq!(lab.frames, before + 3, "two superframes and one acknowledgement");
+    }
+    lab.socket(handle).send_slice(&superframe).unwrap();
+    lab.pass(Duration::from_millis(1));
+    assert_eq!(lab.socket(handle).send_queue(), 0);
+    assert_eq!(lab.host().outbox.len(), 4_000_000 + 7 * 20_000);
+
+    let (mut lab, handle) = connected(config(), true);
+    lab.socket(handle).send_slice(&superframe).unwrap();
+    lab.settle();
+    assert_eq!(lab.socket(handle).send_queue(), 0, "a sender that has just begun waits for it");
+}
+
+#[test]
 fn the_host_closes_first_and_still_hears_the_container() {
     let (mut lab, handle) = connected(config(), true);
     lab.host().inbox.extend(b"greeting");
@@ -263,6 +289,38 @@ fn a_slow_reader_outside_slows_the_container_down() {
         lab.host().outbox.len() == data.len()
     });
     assert!(lab.host().outbox == data);
+}
+
+/// Whatever is lost, overtaken or taken in part, the bytes arrive: those that went straight, and those that did not.
+#[test]
+fn a_stream_arrives_whole_past_a_socket_that_takes_it_in_parts_and_a_link_that_loses_it() {
+    for (seed, superframes) in (0..24u64).zip([true, false].into_iter().cycle()) {
+        let (mut lab, handle) = connected(config(), superframes);
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut draw = move |below: u64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random % below
+        };
+        lab.overtake = (seed % 3 == 1).then_some(5 + seed);
+        if seed % 3 == 2 {
+            lab.lose = Box::new(move |frame| frame % (20 + seed) == seed);
+        }
+        let data = pattern(1_500_000);
+        lab.host().room = 0;
+        let (mut sent, mut received) = (0, Vec::new());
+        lab.host().inbox.extend(&data[..100_000]);
+        lab.run_until(|lab| {
+            if lab.socket(handle).can_send() {
+                sent += lab.socket(handle).send_slice(&data[sent..]).unwrap();
+            }
+            lab.host().room += [1, 100, 10_000, 70_000, 400_000][draw(5) as usize];
+            drain(lab, handle, &mut received);
+            lab.host().outbox.len() == data.len() && received.len() == 100_000
+        });
+        assert!(lab.host().outbox == data && received == data[..100_000], "seed {seed}");
+    }
 }
 
 #[test]
