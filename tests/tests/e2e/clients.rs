@@ -11,6 +11,7 @@ for_both!(
     curl_gets_and_puts_megabytes_by_http,
     git_clones_over_http,
     wrk_keeps_its_connections_alive,
+    nginx_is_asked_by_wrk_outside_and_by_its_published_port,
     redis_benchmark_pipelines_and_loses_no_reply,
     ssh_logs_in_and_carries_data_both_ways,
 );
@@ -73,10 +74,41 @@ fn wrk_keeps_its_connections_alive(nl: &Netloom) {
             });
         }
     });
-    let out = nl.ok(&format!("run --rm wrk -t 1 -c 20 -d 1s http://{FAR_IP}:8000/"));
+    asked_and_answered(&nl.ok(&format!("run --rm wrk -t 1 -c 20 -d 1s http://{FAR_IP}:8000/")));
+}
+
+/// What wrk says when every connection was served.
+fn asked_and_answered(out: &str) {
     assert!(!out.contains("Socket errors") && !out.contains("Non-2xx"), "{out}");
     let count = out.lines().find_map(|line| line.trim().split_once(" requests in")).and_then(|(count, _)| count.parse::<u32>().ok());
     assert!(count.is_some_and(|count| count > 100), "{out}");
+}
+
+fn nginx_is_asked_by_wrk_outside_and_by_its_published_port(nl: &Netloom) {
+    let directory = nl.host.make_dir("nginx").display().to_string();
+    let page: Vec<u8> = (0..300_000u32).map(|at| (at % 251) as u8).collect();
+    nl.host.write("nginx/page", &page);
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};")).concat();
+    // One process, which is gone when it is killed.
+    let conf = format!(
+        "daemon off; master_process off; user root root; pid pid; error_log stderr; events {{}}\n\
+         http {{ access_log off; {temporary} server {{ listen 8000; root {directory}; }} }}\n"
+    );
+    nl.host.write("nginx/conf", conf);
+    let serve = |place: &str| format!("mkdir -p {place} && exec nginx -p {place} -c {directory}/conf -e stderr");
+    let outside = nl.host.start(Place::Server, &format!("sh -c '{}'", serve(&format!("{directory}/outside"))));
+    nl.ok(&format!("run -d --name web -p 8080:8000 sh -c '{}'", serve("/tmp/nginx")));
+    let sum = nl.host.ok(&format!("sha256sum {directory}/page"));
+    let sum = sum.split(' ').next().expect("a sum");
+    for (server, path) in [(format!("{FAR_IP}:8000"), "outside"), (format!("{HOST_IP}:8080"), "published")] {
+        let fetch = format!(
+            "run --rm sh -c 'curl -sf --max-time 20 --retry 20 --retry-delay 1 --retry-all-errors http://{server}/page | sha256sum'"
+        );
+        assert!(nl.ok(&fetch).starts_with(sum), "{path}: {}", nl.run("logs web").stderr);
+        asked_and_answered(&nl.ok(&format!("run --rm wrk -t 1 -c 20 -d 1s http://{server}/page")));
+    }
+    asked_and_answered(&nl.host.ok(&format!("wrk -t 1 -c 20 -d 1s http://{HOST_IP}:8080/page")));
+    drop(outside);
 }
 
 fn redis_benchmark_pipelines_and_loses_no_reply(nl: &Netloom) {
