@@ -7,6 +7,7 @@ for_both!(
     dhclient_gets_the_container_s_own_ipv6_address,
     dhclient_behind_a_container_leases_and_gives_back_over_ipv6,
     dhclient_that_starts_again_keeps_its_ipv6_lease,
+    dhclient_that_finds_its_ipv6_address_in_use_gets_another_one,
     dhcpcd_behind_a_container_gets_an_ipv6_lease,
     an_ipv6_lease_survives_the_daemon,
     an_attached_namespace_without_an_address_gets_one_of_each,
@@ -86,6 +87,20 @@ fn dhclient_that_starts_again_keeps_its_ipv6_lease(nl: &Netloom) {
     assert_eq!(all.lines().filter(|line| line.contains("ip=fd00:5::3")).count(), 2, "{all}");
     assert_eq!(leases(nl).len(), 1);
     assert_eq!(at(&leases(nl)[0], "ip6_address"), at(&before[0], "ip6_address"));
+}
+
+fn dhclient_that_finds_its_ipv6_address_in_use_gets_another_one(nl: &Netloom) {
+    container(nl);
+    behind(nl);
+    // A script that ends with 3 has found the address in use (dhclient-script(8)).
+    nl.ok("exec a sh -c 'sed \"s/^exit 0/[ \\$new_ip6_address != fd00:5::3 ] || exit 3/\" /said.sh > /tmp/picky.sh && chmod 755 /tmp/picky.sh'");
+    dhclient(nl, "-1 -sf /tmp/picky.sh mv0");
+    assert!(said(nl).contains("ip=fd00:5::4"));
+    let held: Vec<_> = leases(nl).iter().map(|lease| at(lease, "ip6_address")).collect();
+    assert!(held.contains(&"fd00:5::4".into()), "{held:?}");
+    // Whoever has the other one, it is not given to a container.
+    nl.ok("run -d --name b --net six sleep 1000");
+    assert_eq!(at(&nl.inspect("b"), "networks.six.ip6_address"), "fd00:5::5");
 }
 
 fn dhcpcd_behind_a_container_gets_an_ipv6_lease(nl: &Netloom) {
