@@ -8,6 +8,7 @@ for_both!(
     udhcpc_behind_a_container_leases_and_renews,
     a_lease_survives_the_daemon,
     dhclient_behind_a_container_gets_a_lease,
+    dhclient_that_finds_its_address_in_use_gets_another_one,
     dhcpcd_behind_a_container_gets_a_lease,
 );
 
@@ -91,6 +92,20 @@ fn dhclient_behind_a_container_gets_a_lease(nl: &Netloom) {
     let out = nl.run("exec --privileged a timeout 20 dhclient -4 -1 -v -sf /bin/true -lf /tmp/leases -pf /tmp/pid mv0");
     assert!(out.stderr.contains("bound to 10.5.0.3"), "{out:?}");
     assert_eq!(leases(nl).len(), 1);
+}
+
+fn dhclient_that_finds_its_address_in_use_gets_another_one(nl: &Netloom) {
+    container(nl);
+    behind(nl);
+    // A script that fails has found the address in use (dhclient-script(8)).
+    let picky = "#!/bin/sh\n[ \"$new_ip_address\" != 10.5.0.3 ]\n";
+    let copied = nl.run_with_input("exec -i a sh -c 'cat > /tmp/picky.sh && chmod 755 /tmp/picky.sh'", picky);
+    assert_eq!(copied.code, 0, "{copied:?}");
+    let out = nl.run("exec --privileged a timeout 30 dhclient -4 -v -sf /tmp/picky.sh -lf /tmp/leases -pf /tmp/pid mv0");
+    assert!(out.stderr.contains("DHCPDECLINE") && out.stderr.contains("bound to 10.5.0.4"), "{out:?}");
+    // Whoever has the other one, it is not given to a container.
+    nl.ok("run -d --name b --net blue sleep 1000");
+    assert_eq!(nl.ip("b"), "10.5.0.5");
 }
 
 fn dhcpcd_behind_a_container_gets_a_lease(nl: &Netloom) {
