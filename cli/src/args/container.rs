@@ -12,7 +12,7 @@ use crate::{
         filter::{Filter, filter},
         mount::{CopyPath, absolute, copy_path},
         publish::PublishSpec,
-        quantity::{Since, Tail, since, tail},
+        quantity::{Since, Tail, containers, since, tail},
     },
 };
 
@@ -78,7 +78,7 @@ pub struct PsArgs {
     #[arg(short, long = "filter", value_name = "KEY=VALUE", value_parser = filter)]
     pub filters: Vec<Filter>,
     /// The N that were made last, running or not
-    #[arg(short = 'n', long, value_name = "N")]
+    #[arg(short = 'n', long, value_name = "N", value_parser = containers)]
     pub last: Option<usize>,
     /// The one that was made last, running or not
     #[arg(short, long, conflicts_with = "last")]

@@ -288,7 +288,7 @@ mod tests {
             ("run --cpus 2 true", "unknown option `--cpus`", "see `netloom run --help`", 125),
             ("run --volum /a:/b true", "unknown option `--volum`", "did you mean `--volume`? See `netloom run --help`", 125),
             ("stop", "`CONTAINER` is missing", "see `netloom stop --help`", 2),
-            ("stop -t soon web", "`--time`: `soon`: invalid digit found in string", "see `netloom stop --help`", 2),
+            ("stop -t soon web", "`--time`: `soon` is not a number of seconds", "see `netloom stop --help`", 2),
             ("--color blue ps", "`--color`: `blue` is not one of auto, always, never", "see `netloom ps --help`", 2),
             ("ps --json --format json", "`--json` and `--format` exclude each other", "see `netloom ps --help`", 2),
             ("network attach blue", "`--pid PID|--netns PATH` is missing", "see `netloom network attach --help`", 2),

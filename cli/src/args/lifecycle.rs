@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::{
     session::{DEFAULT_DETACH_KEYS, DetachKeys},
-    words::{container::signal, network::name},
+    words::{container::signal, network::name, quantity::seconds},
 };
 
 /// Start containers that do not run
@@ -29,7 +29,7 @@ pub struct StartArgs {
 #[command(after_help = "EXAMPLES:\n  $ netloom restart web")]
 pub struct RestartArgs {
     /// Seconds between SIGTERM and SIGKILL
-    #[arg(short, long, value_name = "S", default_value_t = 10)]
+    #[arg(short, long, value_name = "S", value_parser = seconds, default_value = "10")]
     pub time: u32,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
@@ -40,7 +40,7 @@ pub struct RestartArgs {
 #[command(after_help = "EXAMPLES:\n  $ netloom stop web db\n  $ netloom stop -t 0 web")]
 pub struct StopArgs {
     /// Seconds between SIGTERM and SIGKILL
-    #[arg(short, long, value_name = "S", default_value_t = 10)]
+    #[arg(short, long, value_name = "S", value_parser = seconds, default_value = "10")]
     pub time: u32,
     #[arg(required = true, value_name = "CONTAINER")]
     pub containers: Vec<String>,
@@ -97,6 +97,7 @@ pub struct WaitArgs {
 #[command(after_help = "EXAMPLES:\n  $ netloom rename serene_hopper web")]
 pub struct RenameArgs {
     pub container: String,
+    /// Its new name
     #[arg(value_parser = name)]
     pub name: String,
 }

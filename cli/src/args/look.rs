@@ -8,7 +8,7 @@ use netloom_switch::Mac;
 use super::format::{FormatArgs, ListArgs};
 use crate::words::{
     network::mac,
-    quantity::{Since, since},
+    quantity::{Since, port, since},
 };
 
 /// List the addresses that switches have learned
@@ -35,6 +35,7 @@ pub enum FdbCommand {
         #[arg(value_parser = mac)]
         mac: Mac,
         /// The port's number, as `netloom ports` shows it
+        #[arg(value_parser = port)]
         port: u16,
     },
     /// Forget an address, learned or pinned
@@ -44,6 +45,7 @@ pub enum FdbCommand {
         #[arg(value_parser = mac)]
         mac: Mac,
         /// Only if it is at this port
+        #[arg(value_parser = port)]
         port: Option<u16>,
     },
 }

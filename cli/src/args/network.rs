@@ -78,6 +78,7 @@ pub struct CreateArgs {
     /// Say something about it (repeat)
     #[arg(long = "label", value_name = "K=V", value_parser = label)]
     pub labels: Vec<(String, String)>,
+    /// What it is to be called
     #[arg(value_parser = name)]
     pub name: String,
 }

@@ -27,6 +27,21 @@ pub fn default_workers() -> NonZeroUsize {
     NonZeroUsize::new(WORKERS_MAX).map_or(cores, |max| cores.min(max))
 }
 
+/// `--time`
+pub fn seconds(word: &str) -> Result<u32, WordError> {
+    word.parse().map_err(|_| not(word, "a number of seconds"))
+}
+
+/// `--last`
+pub fn containers(word: &str) -> Result<usize, WordError> {
+    word.parse().map_err(|_| not(word, "a number of containers"))
+}
+
+/// The number of a port.
+pub fn port(word: &str) -> Result<u16, WordError> {
+    word.parse().map_err(|_| not(word, "the number of a port, as `netloom ports` shows it"))
+}
+
 /// `--memory`
 pub fn memory(word: &str) -> Result<u64, WordError> {
     let bytes = bytes(word)?;
@@ -166,6 +181,14 @@ mod tests {
             assert_eq!(workers(wrong).unwrap_err().to_string(), format!("`{wrong}` is not a number of workers from 1 to 64"));
         }
         assert!((1..=WORKERS_MAX).contains(&default_workers().get()));
+    }
+
+    #[test]
+    fn a_wrong_number_is_said_to_be_no_number_of_its_kind() {
+        takes(seconds, &[("0", 0), ("90", 90)]);
+        refuses(seconds, &[("soon", "`soon` is not a number of seconds"), ("-1", "`-1` is not a number of seconds")]);
+        refuses(containers, &[("few", "`few` is not a number of containers")]);
+        refuses(port, &[("eth0", "`eth0` is not the number of a port, as `netloom ports` shows it")]);
     }
 
     #[test]
