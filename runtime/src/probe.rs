@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::{Kind, Survey},
-    fabric::ping_sockets_are_allowed,
+    fabric::{ping_sockets_are_allowed, rings_are_allowed},
     helper, host,
     isolation::user::become_root,
     rootfs::{
@@ -109,7 +109,19 @@ fn look(root: &Path) -> Vec<Finding> {
     }
     findings.push(cgroups());
     findings.push(ping());
+    findings.push(io_uring());
     findings
+}
+
+/// How frames are read and written.
+fn io_uring() -> Finding {
+    if rings_are_allowed() {
+        Finding::good("io-uring", "one system call moves many frames")
+    } else {
+        let hint =
+            "Linux 6.1 or newer has it; sysctl kernel.io_uring_disabled=0 allows it, and so does the container around netloom, if any";
+        Finding::limited("io-uring", "each small frame takes two system calls", hint)
+    }
 }
 
 /// How pings of containers go out.

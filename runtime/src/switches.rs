@@ -19,6 +19,8 @@ pub enum Feature {
     Ping,
     /// Control groups of version 2.
     Cgroup2,
+    /// io_uring: before Linux 6.1, or forbidden by kernel.io_uring_disabled or a container around netloom.
+    Uring,
     /// /etc/subuid, /etc/subgid, newuidmap and newgidmap.
     Subuids,
 }
@@ -32,6 +34,7 @@ impl Feature {
             Self::Tun => "tun",
             Self::Ping => "ping",
             Self::Cgroup2 => "cgroup2",
+            Self::Uring => "uring",
             Self::Subuids => "subuids",
         }
     }

@@ -594,6 +594,127 @@ pub(crate) mod tun {
     }
 }
 
+/// Reads and writes of many frames by one system call (io_uring(7)).
+pub(crate) mod uring {
+    use std::{
+        fmt, io,
+        mem::{forget, take},
+        ops::Range,
+        os::fd::{AsRawFd, BorrowedFd},
+    };
+
+    use io_uring::{IoUring, opcode, squeue::Entry, types::Fd};
+    use libc::{EAGAIN, EINVAL};
+
+    /// A ring that is empty between calls, and the memory that its reads and writes are about.
+    pub(crate) struct Ring {
+        /// Dropped before the memory.
+        ring: IoUring,
+        memory: Vec<u8>,
+        /// The kernel knows the memory beforehand, which saves it the way there for each frame.
+        is_registered: bool,
+        /// What the kernel may still be at. Not zero only once `is_broken`.
+        in_flight: usize,
+        is_broken: bool,
+    }
+
+    impl Ring {
+        /// At most `entries` reads or writes at once, for the calling thread alone. Fails before Linux 6.1, and where the system
+        /// forbids it.
+        pub(crate) fn new(entries: u32, mut memory: Vec<u8>) -> io::Result<Self> {
+            let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries)?;
+            let all = libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: memory.len() };
+            // SAFETY: the memory is one allocation that never moves or grows, and outlives the ring. The kernel writes into it only
+            // what an entry asks for.
+            let is_registered = unsafe { ring.submitter().register_buffers(&[all]) }.is_ok();
+            Ok(Self { ring, memory, is_registered, in_flight: 0, is_broken: false })
+        }
+
+        pub(crate) fn memory(&self) -> &[u8] {
+            &self.memory
+        }
+
+        pub(crate) fn memory_mut(&mut self) -> &mut [u8] {
+            &mut self.memory
+        }
+
+        /// It has failed: from now on nothing is read or written.
+        pub(crate) const fn is_broken(&self) -> bool {
+            self.is_broken
+        }
+
+        /// Reads once into each of these ranges, without waiting. An answer is what read(2) would give, an error as `-errno`.
+        pub(crate) fn read(&mut self, fd: BorrowedFd<'_>, ranges: impl Iterator<Item = Range<usize>>, answers: &mut [i32]) {
+            let fd = Fd(fd.as_raw_fd());
+            let is_registered = self.is_registered;
+            self.each(ranges.map(|range| (fd, range)), answers, |fd, start, len| match is_registered {
+                true => opcode::ReadFixed::new(fd, start, len, 0).rw_flags(libc::RWF_NOWAIT).build(),
+                false => opcode::Read::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build(),
+            });
+        }
+
+        /// Writes each of these ranges, in this order and without waiting. Answers are those of write(2).
+        pub(crate) fn write<'a>(&mut self, writes: impl Iterator<Item = (BorrowedFd<'a>, Range<usize>)>, answers: &mut [i32]) {
+            let writes = writes.map(|(fd, range)| (Fd(fd.as_raw_fd()), range));
+            let is_registered = self.is_registered;
+            self.each(writes, answers, |fd, start, len| match is_registered {
+                true => opcode::WriteFixed::new(fd, start, len, 0).rw_flags(libc::RWF_NOWAIT).build(),
+                false => opcode::Write::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build(),
+            });
+        }
+
+        fn each(&mut self, what: impl Iterator<Item = (Fd, Range<usize>)>, answers: &mut [i32], entry: impl Fn(Fd, *mut u8, u32) -> Entry) {
+            answers.fill(-EAGAIN);
+            if self.is_broken {
+                return;
+            }
+            for (index, ((fd, range), answer)) in what.zip(&mut *answers).enumerate() {
+                let Some(bytes) = self.memory.get_mut(range) else {
+                    *answer = -EINVAL;
+                    continue;
+                };
+                let entry = entry(fd, bytes.as_mut_ptr(), bytes.len() as u32).user_data(index as u64);
+                // SAFETY: the bytes are this ring's. Nobody touches them before `finish` has seen that the kernel is through with
+                // them; if it cannot, they are never freed (`Drop`) and, as the ring is closed then, never touched by a later entry.
+                // The caller's borrow keeps the descriptor open until then.
+                if unsafe { self.ring.submission().push(&entry) }.is_err() {
+                    // The queue is full: the answer stays EAGAIN.
+                    break;
+                }
+                self.in_flight += 1;
+            }
+            self.finish(answers);
+        }
+
+        fn finish(&mut self, answers: &mut [i32]) {
+            while self.in_flight > 0 && !self.is_broken {
+                let entered = self.ring.submit_and_wait(self.in_flight);
+                self.is_broken = entered.is_err_and(|error| error.kind() != io::ErrorKind::Interrupted);
+                for done in self.ring.completion() {
+                    self.in_flight -= 1;
+                    if let Some(answer) = answers.get_mut(done.user_data() as usize) {
+                        *answer = done.result();
+                    }
+                }
+            }
+        }
+    }
+
+    impl fmt::Debug for Ring {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Ring").field("in_flight", &self.in_flight).field("is_broken", &self.is_broken).finish_non_exhaustive()
+        }
+    }
+
+    impl Drop for Ring {
+        fn drop(&mut self) {
+            if self.in_flight > 0 {
+                forget(take(&mut self.memory));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -606,7 +727,36 @@ mod tests {
         sys::socket::{AddressFamily, SockFlag, SockType, socketpair},
     };
 
-    use super::rights;
+    use super::{rights, uring::Ring};
+
+    #[test]
+    fn a_ring_reads_what_there_is_says_what_there_is_not_and_writes_in_order() {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        // Before Linux 6.1, and where the system forbids it, there is nothing to be tested.
+        let Ok(mut ring) = Ring::new(4, vec![0; 64]) else { return };
+        for text in [b"one", b"two"] {
+            nix::unistd::write(&a, text).unwrap();
+        }
+        let mut answers = [0; 3];
+        ring.read(b.as_fd(), [0..16, 16..32, 32..48].into_iter(), &mut answers);
+        assert_eq!(answers, [3, 3, -libc::EAGAIN]);
+        assert_eq!((&ring.memory()[..3], &ring.memory()[16..19]), (&b"one"[..], &b"two"[..]));
+
+        ring.memory_mut()[32..37].copy_from_slice(b"three");
+        ring.write([(b.as_fd(), 32..37), (b.as_fd(), 0..3), (b.as_fd(), 60..70)].into_iter(), &mut answers);
+        assert_eq!(answers, [5, 3, -libc::EINVAL]);
+        for text in [&b"three"[..], b"one"] {
+            let mut bytes = [0; 16];
+            let len = nix::unistd::read(&a, &mut bytes).unwrap();
+            assert_eq!(&bytes[..len], text);
+        }
+        // More than the queue holds: the rest is told as not done.
+        let mut answers = [0; 6];
+        ring.write((0..6).map(|_| (b.as_fd(), 0..3)), &mut answers);
+        assert_eq!(answers, [3, 3, 3, 3, -libc::EAGAIN, -libc::EAGAIN]);
+        assert!(!ring.is_broken());
+    }
 
     #[test]
     fn a_descriptor_arrives_beside_its_message_and_is_the_same_file() {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use netloom_switch::{DropReason, Frame, PortCounters, PortId};
+use netloom_switch::{DropReason, Frame, Offload, PortCounters, PortId};
 
 use super::{
     inbox::Inbox,
@@ -36,8 +36,19 @@ impl Egress {
 
     /// Sends from this thread, which must be the owner's unless the port may be sent to by all.
     pub(super) fn send(&self, frame: &Frame<'_>) {
-        match transmit(&*self.io, frame) {
-            Ok(()) => self.counters.sent(frame.bytes.len()),
+        self.done(frame.bytes.len(), transmit(&*self.io, frame));
+    }
+
+    /// Whether such a frame may be written to the [framed](PortIo::framed) descriptor, from this thread.
+    pub(super) fn writes_framed(&self, offload: Offload) -> bool {
+        let caps = self.io.caps();
+        caps.direct && caps.fit(offload) && self.io.framed().is_some()
+    }
+
+    /// Counts what became of a frame.
+    pub(super) fn done(&self, len: usize, sent: Result<(), DropReason>) {
+        match sent {
+            Ok(()) => self.counters.sent(len),
             Err(reason) => self.counters.dropped(reason),
         }
     }

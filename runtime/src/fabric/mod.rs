@@ -6,9 +6,9 @@
 //!        ┌───────────────┴───────────────┐
 //!        ▼                               ▼
 //!   inbox ▸ Worker::turn            inbox ▸ Worker::turn          one thread each, nothing shared but
-//!     ├ Port ── PortIo::recv          ├ Port                        the switches and the ways out
+//!     ├ Port ── Burst::read           ├ Port                        the switches and the ways out
 //!     │   │      Switch::handle       └ Port
-//!     │   │      egress ─▶ PortIo::send (any port's, from this thread)
+//!     │   │      Burst::flush (to any port, from this thread)
 //!     │   └ Gateway, host sockets, listeners
 //!     └ Port
 //! ```
@@ -18,6 +18,7 @@
 
 mod balance;
 mod budget;
+mod burst;
 mod closer;
 mod config;
 mod control;
@@ -29,6 +30,7 @@ mod leases;
 mod listeners;
 mod network;
 mod outside;
+mod pace;
 mod packet_port;
 mod patience;
 mod port;
@@ -50,7 +52,6 @@ use std::{
     thread,
 };
 
-pub(crate) use self::echo::ping_sockets_are_allowed;
 use self::{
     balance::Bell,
     budget::Budget,
@@ -60,6 +61,7 @@ use self::{
     port::PortKey,
     worker::{Clock, Worker},
 };
+pub(crate) use self::{burst::rings_are_allowed, echo::ping_sockets_are_allowed};
 pub use self::{
     config::{
         FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
@@ -67,7 +69,7 @@ pub use self::{
     },
     leases::LeaseAsked,
     packet_port::PacketPort,
-    port_io::{Buffer, Caps, PortIo, RecvError, TapPort},
+    port_io::{Caps, Held, PortIo, RecvError, Room, TapPort},
 };
 use crate::{descriptors, host, spec::Backend, sys};
 use netloom_switch::{DropReason, Mac, PortId, Switch};

@@ -17,7 +17,7 @@ use rustix::io::{Errno, writev};
 
 use super::{
     closer::Deferred,
-    port_io::{Buffer, Caps, PortIo, RecvError},
+    port_io::{Caps, Held, PortIo, RecvError, Room},
 };
 use crate::sys::packet;
 
@@ -41,8 +41,8 @@ impl PacketPort {
 }
 
 impl PortIo for PacketPort {
-    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
-        let room = buffer.frame();
+    fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
+        let room = room.get_mut(VNET_HEADER..).unwrap_or_default();
         let mut header = [0; packet::HEADER];
         let whole = room.get_mut(TAG..).unwrap_or_default();
         let received =
@@ -54,7 +54,7 @@ impl PortIo for PacketPort {
         let start = received.tag.map_or(TAG, |tag| put_tag(room, tag));
         let frame = room.get(start..TAG + len).unwrap_or_default();
         let offload = vnet::decode(&to_wire(header, TAG - start), frame).map_err(|reason| RecvError::Unfit { len, reason })?;
-        Ok(Frame { bytes: frame, offload })
+        Ok(Held { start: VNET_HEADER + start, len: frame.len(), offload })
     }
 
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
@@ -71,6 +71,10 @@ impl PortIo for PacketPort {
 
     fn caps(&self) -> Caps {
         Caps { direct: true, uso: self.uso }
+    }
+
+    fn framed(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn overruns(&self) -> u64 {

@@ -17,13 +17,15 @@ use nix::sys::epoll::EpollFlags;
 
 use super::{
     ListenerConfig, ListenerId, NetworkId,
+    burst::Burst,
     datagrams::Datagrams,
     egress::EgressTable,
     inbox::Parcel,
     listeners::{Accepted, Acceptor, Listener, Listeners},
     network::Network,
     outside::Host,
-    port_io::{Buffer, PortIo, RecvError, transmit},
+    pace::Pace,
+    port_io::{PortIo, RecvError, transmit},
     run::Run,
     sockets::{self, HostSocket, Sockets},
     sources::{Source, Sources, Token},
@@ -80,6 +82,7 @@ pub(super) struct Port {
     queued: bool,
     /// When the worker looks at the gateway next.
     armed: Option<Time>,
+    pace: Pace,
     /// How long the worker has been busy with it since it last added up.
     pub(super) took: Duration,
 }
@@ -107,6 +110,7 @@ impl Port {
             frames: None,
             queued: false,
             armed: None,
+            pace: Pace::default(),
             took: Duration::ZERO,
         }
     }
@@ -159,8 +163,8 @@ impl Port {
     }
 
     /// Serves frames that have come in.
-    pub(super) fn receive(&mut self, at: &mut Place<'_>, buffer: &mut Buffer) -> Progress {
-        let progress = self.receive_some(at, buffer);
+    pub(super) fn receive(&mut self, at: &mut Place<'_>, burst: &mut Burst) -> Progress {
+        let progress = self.receive_some(at, burst);
         if at.run.waits() {
             self.gateway(at, |_, host| host.end_run());
         }
@@ -169,39 +173,56 @@ impl Port {
         progress
     }
 
-    fn receive_some(&mut self, at: &mut Place<'_>, buffer: &mut Buffer) -> Progress {
+    fn receive_some(&mut self, at: &mut Place<'_>, burst: &mut Burst) -> Progress {
         let network = Arc::clone(&self.network);
         let table = network.table.load();
-        for _ in 0..FRAMES {
-            let frame = match self.io.recv(buffer) {
-                Ok(frame) => frame,
-                Err(RecvError::Empty) => return Progress::Done,
-                Err(RecvError::Unfit { len, reason }) => {
-                    network.switch.refuse(self.key.port, len, reason);
-                    continue;
+        let (mut left, mut asked) = (FRAMES, self.pace.begin());
+        while left > 0 {
+            asked = burst.read(&*self.io, asked.min(left));
+            let (mut frames, mut bytes, mut end) = (0, 0, None);
+            for room in 0..asked {
+                match burst.held(room) {
+                    Ok(held) => {
+                        (frames, bytes) = (frames + 1, bytes + held.len);
+                        self.serve(at, &table, burst, room);
+                    }
+                    Err(RecvError::Unfit { len, reason }) => network.switch.refuse(self.key.port, len, reason),
+                    Err(ended) => end = Some(ended),
                 }
-                Err(RecvError::Closed) => {
+            }
+            burst.flush(&table, &self.counters);
+            left -= asked;
+            asked = self.pace.next(asked, frames, bytes);
+            match end {
+                None => (),
+                Some(RecvError::Closed) => {
                     self.stop_frames(at.sources);
                     return Progress::Done;
                 }
-            };
-            match network.switch.handle(at.now, self.key.port, &frame) {
-                Verdict::Forward(port) => self.egress(at, &table, port, &frame),
-                Verdict::Flood(ports) => ports.iter().for_each(|port| self.egress(at, &table, port, &frame)),
-                Verdict::Drop(_) => (),
+                Some(_) => return Progress::Done,
             }
         }
         Progress::More
     }
 
+    /// The switch's verdict on one frame, carried out: to the gateway at once, elsewhere with the burst.
+    fn serve(&mut self, at: &mut Place<'_>, table: &EgressTable, burst: &mut Burst, room: usize) {
+        match self.network.switch.handle(at.now, self.key.port, &burst.frame(room)) {
+            Verdict::Forward(port) => self.egress(at, table, burst, room, port),
+            Verdict::Flood(ports) => ports.iter().for_each(|port| self.egress(at, table, burst, room, port)),
+            Verdict::Drop(_) => (),
+        }
+    }
+
     /// The way out of a frame: the gateway is this port's own, everything else a way in the table.
-    fn egress(&mut self, at: &mut Place<'_>, table: &EgressTable, port: PortId, frame: &Frame<'_>) {
+    fn egress(&mut self, at: &mut Place<'_>, table: &EgressTable, burst: &mut Burst, room: usize, port: PortId) {
         if port != PortId::GATEWAY {
-            return table.egress(port, frame, &self.counters);
+            return burst.forward(room, port, table, &self.counters);
         }
         let Self { key, network, gateway, sockets, .. } = self;
+        let frame = burst.frame(room);
         let mut host = Host { now: at.now, slot: at.slot, port: key.port, network, table, sockets, sources: at.sources, run: at.run };
-        match gateway.frame(at.now, frame, &mut host) {
+        match gateway.frame(at.now, &frame, &mut host) {
             Ok(()) => network.gateway.sent(frame.bytes.len()),
             Err(reason) => network.gateway.dropped(reason),
         }

@@ -23,7 +23,7 @@ use super::closer::Deferred;
 /// One attachment point's way in and out. Any worker may call it, whichever owns the port.
 pub trait PortIo: fmt::Debug + Send + Sync {
     /// Reads the next frame.
-    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError>;
+    fn recv(&self, room: &mut Room) -> Result<Held, RecvError>;
 
     /// Writes one frame whole or not at all; the reason is the egress port's drop.
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason>;
@@ -32,6 +32,10 @@ pub trait PortIo: fmt::Debug + Send + Sync {
     fn readiness(&self) -> BorrowedFd<'_>;
 
     fn caps(&self) -> Caps;
+
+    /// The descriptor, if each read(2) and each write(2) of it moves one frame behind its virtio-net header: of such, one system
+    /// call can do many.
+    fn framed(&self) -> Option<BorrowedFd<'_>>;
 
     /// Frames from the port that the kernel dropped because they were not read in time, as far as it tells us here.
     fn overruns(&self) -> u64;
@@ -46,12 +50,16 @@ pub struct Caps {
     pub uso: bool,
 }
 
+impl Caps {
+    /// Whether it takes a frame as it is.
+    pub(super) fn fit(self, offload: Offload) -> bool {
+        self.uso || offload.gso.is_none_or(|gso| gso.kind != GsoKind::Udp)
+    }
+}
+
 /// Sends a frame as the port can take it: a superframe that it cannot is cut.
 pub(super) fn transmit(io: &dyn PortIo, frame: &Frame<'_>) -> Result<(), DropReason> {
-    match frame.offload.gso {
-        Some(gso) if gso.kind == GsoKind::Udp && !io.caps().uso => cut(io, frame),
-        _ => io.send(frame),
-    }
+    if io.caps().fit(frame.offload) { io.send(frame) } else { cut(io, frame) }
 }
 
 /// Apart from the rest, so that only who cuts pays for the room.
@@ -77,33 +85,31 @@ pub enum RecvError {
     Closed,
 }
 
-/// Room for the largest frame and its header; a worker has one.
-pub struct Buffer(Box<[u8; VNET_HEADER + FRAME_MAX]>);
+/// Bytes for the largest frame and its header; a whole number of cache lines, so that neighbours share none.
+pub(super) const ROOM: usize = (VNET_HEADER + FRAME_MAX).next_multiple_of(64);
 
-impl Buffer {
-    pub fn new() -> Self {
-        Self(Box::new([0; VNET_HEADER + FRAME_MAX]))
-    }
+/// Where a frame is read into.
+pub type Room = [u8; ROOM];
 
-    pub fn bytes(&mut self) -> &mut [u8] {
-        self.0.as_mut_slice()
-    }
-
-    /// The room for the frame alone.
-    pub fn frame(&mut self) -> &mut [u8] {
-        self.0.get_mut(VNET_HEADER..).unwrap_or_default()
-    }
+/// Where in its room a frame stands. There are always [`VNET_HEADER`] bytes before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub start: usize,
+    pub len: usize,
+    pub offload: Offload,
 }
 
-impl Default for Buffer {
-    fn default() -> Self {
-        Self::new()
+impl Held {
+    /// What a read of a [framed](PortIo::framed) port has put into its room.
+    pub(super) fn framed(room: &Room, len: usize) -> Result<Self, RecvError> {
+        let (header, frame) =
+            room.get(..len).and_then(<[u8]>::split_first_chunk).ok_or(RecvError::Unfit { len, reason: DropReason::Runt })?;
+        let offload = vnet::decode(header, frame).map_err(|reason| RecvError::Unfit { len: frame.len(), reason })?;
+        Ok(Self { start: VNET_HEADER, len: frame.len(), offload })
     }
-}
 
-impl fmt::Debug for Buffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Buffer").finish_non_exhaustive()
+    pub fn frame<'r>(&self, room: &'r Room) -> Frame<'r> {
+        Frame { bytes: room.get(self.start..self.start + self.len).unwrap_or_default(), offload: self.offload }
     }
 }
 
@@ -122,17 +128,12 @@ impl TapPort {
 }
 
 impl PortIo for TapPort {
-    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
-        let bytes = buffer.bytes();
-        let len = match read(&self.tap, &mut *bytes) {
-            Ok(0) => return Err(RecvError::Closed),
-            Ok(len) => len,
-            Err(errno) => return Err(recv_error(errno)),
-        };
-        let (header, frame) =
-            bytes.get(..len).and_then(<[u8]>::split_first_chunk).ok_or(RecvError::Unfit { len, reason: DropReason::Runt })?;
-        let offload = vnet::decode(header, frame).map_err(|reason| RecvError::Unfit { len: frame.len(), reason })?;
-        Ok(Frame { bytes: frame, offload })
+    fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
+        match read(&self.tap, &mut *room) {
+            Ok(0) => Err(RecvError::Closed),
+            Ok(len) => Held::framed(room, len),
+            Err(errno) => Err(recv_error(errno)),
+        }
     }
 
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
@@ -151,14 +152,18 @@ impl PortIo for TapPort {
         Caps { direct: true, uso: self.uso }
     }
 
+    fn framed(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.tap.as_fd())
+    }
+
     /// The kernel counts them at the interface, which is in the container's network namespace.
     fn overruns(&self) -> u64 {
         0
     }
 }
 
-/// EBADFD is what a TAP says whose interface was deleted, or whose namespace was torn down.
-fn recv_error(errno: Errno) -> RecvError {
+/// Why a framed port gave no frame. EBADFD is what a TAP says whose interface was deleted, or whose namespace was torn down.
+pub(super) fn recv_error(errno: Errno) -> RecvError {
     match errno {
         Errno::AGAIN => RecvError::Empty,
         Errno::BADFD | Errno::BADF | Errno::NODEV => RecvError::Closed,
@@ -167,7 +172,8 @@ fn recv_error(errno: Errno) -> RecvError {
     }
 }
 
-fn send_error(errno: Errno) -> DropReason {
+/// Why a framed port took no frame.
+pub(super) fn send_error(errno: Errno) -> DropReason {
     match errno {
         Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => DropReason::EgressFull,
         Errno::BADFD | Errno::BADF | Errno::NODEV => DropReason::PortClosed,

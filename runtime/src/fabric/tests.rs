@@ -267,9 +267,9 @@ fn busy_ports_that_share_a_worker_are_parted_and_their_frames_stay_in_order() {
 struct OwnersOnly(TapPort, Mutex<Option<thread::ThreadId>>);
 
 impl PortIo for OwnersOnly {
-    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
+    fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
         *self.1.lock().unwrap() = Some(thread::current().id());
-        self.0.recv(buffer)
+        self.0.recv(room)
     }
 
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
@@ -283,6 +283,10 @@ impl PortIo for OwnersOnly {
 
     fn caps(&self) -> Caps {
         Caps { direct: false, uso: true }
+    }
+
+    fn framed(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn overruns(&self) -> u64 {
@@ -314,10 +318,10 @@ fn a_port_that_only_its_owner_may_send_to_is_reached_through_the_inbox() {
 struct Fragile(TapPort);
 
 impl PortIo for Fragile {
-    fn recv<'b>(&self, buffer: &'b mut Buffer) -> Result<Frame<'b>, RecvError> {
-        let frame = self.0.recv(buffer)?;
-        assert!(!frame.bytes.windows(5).any(|text| text == b"break"), "a bug");
-        Ok(frame)
+    fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
+        let held = self.0.recv(room)?;
+        assert!(!held.frame(room).bytes.windows(5).any(|text| text == b"break"), "a bug");
+        Ok(held)
     }
 
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
@@ -330,6 +334,10 @@ impl PortIo for Fragile {
 
     fn caps(&self) -> Caps {
         self.0.caps()
+    }
+
+    fn framed(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn overruns(&self) -> u64 {

@@ -23,11 +23,11 @@ use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
 use super::{
     FlowReport, NetworkId,
     balance::{Bell, Load, SPAN, is_crowded},
+    burst::Burst,
     inbox::Inbox,
     network::Network,
     patience::Patience,
     port::{Place, Port, PortKey, Progress},
-    port_io::Buffer,
     run::Run,
     sources::{Source, Sources, Token},
     timers::{Due, Timers},
@@ -86,7 +86,7 @@ pub(super) struct Worker {
     ages: Vec<Arc<Network>>,
     ageing: Option<Time>,
     books: Books,
-    buffer: Buffer,
+    burst: Burst,
     run: Run,
     events: Vec<EpollEvent>,
 }
@@ -110,7 +110,7 @@ impl Worker {
             ages: Vec::new(),
             ageing: None,
             books: Books { crowded, from: clock.now(), at: clock.now(), last: Vec::new() },
-            buffer: Buffer::new(),
+            burst: Burst::new(),
             run: Run::new(),
             events: vec![EpollEvent::empty(); EVENTS],
         })
@@ -118,6 +118,7 @@ impl Worker {
 
     /// Serves until it is told to stop.
     pub(super) fn run(mut self) {
+        self.burst = Burst::with_ring();
         while self.turn().is_continue() {}
         for slot in self.slots.values().copied().collect::<Vec<_>>() {
             self.with_port(slot, |port, at, _| port.retire(at));
@@ -212,8 +213,8 @@ impl Worker {
         let Some(token) = self.ready.pop_front() else { return };
         let source = self.sources.get(token);
         let progress = match source {
-            Some(Source::Frames(slot)) => self.with_port(slot, |port, at, buffer| {
-                let progress = port.receive(at, buffer);
+            Some(Source::Frames(slot)) => self.with_port(slot, |port, at, burst| {
+                let progress = port.receive(at, burst);
                 port.arm(at);
                 if progress == Progress::Done {
                     port.unqueue();
@@ -385,12 +386,12 @@ impl Worker {
         self.stopping = true;
     }
 
-    fn with_port<R>(&mut self, slot: Slot, what: impl FnOnce(&mut Port, &mut Place<'_>, &mut Buffer) -> R) -> Option<R> {
+    fn with_port<R>(&mut self, slot: Slot, what: impl FnOnce(&mut Port, &mut Place<'_>, &mut Burst) -> R) -> Option<R> {
         let port = self.ports.get_mut(slot.0 as usize)?.as_mut()?;
         let mut at = Place { now: self.now, slot, sources: &mut self.sources, timers: &mut self.timers, run: &mut self.run };
         // What a container sends goes through much code that is not ours. Should any of it panic, the port loses its flows and
         // nobody else anything: all that may be half done is the port's, and made anew.
-        match catch_unwind(AssertUnwindSafe(|| what(port, &mut at, &mut self.buffer))) {
+        match catch_unwind(AssertUnwindSafe(|| what(port, &mut at, &mut self.burst))) {
             Ok(result) => Some(result),
             Err(_) => {
                 at.run.end();

@@ -8,6 +8,7 @@ for_both!(
     without_the_tun_device_veth_takes_over_and_tap_is_a_clear_error,
     modes_without_a_port_need_no_tun_device,
     doctor_names_what_is_missing,
+    without_io_uring_frames_take_the_slow_way,
     without_control_groups_of_version_2_containers_run,
     a_root_that_cannot_be_made_is_a_clear_error,
     a_start_that_hangs_ends_with_a_clear_error
@@ -70,6 +71,18 @@ fn doctor_names_what_is_missing(nl: &Netloom) {
     let report = after(nl, NO_TUN, "doctor");
     let text = format!("{}{}", report.text(), report.stderr);
     assert!(text.contains("/dev/net/tun") && text.contains("modprobe tun"), "{report:?}");
+}
+
+fn without_io_uring_frames_take_the_slow_way(nl: &Netloom) {
+    let without = nl.without("uring");
+    without.ok("run -d --name a iperf3 -s");
+    wait_until("it listens", || without.run("exec a ss -Htln").text().contains(":5201"));
+    // Superframes one way and acknowledgements the other, then small frames as fast as they go.
+    without.ok("run --rm iperf3 -c a -n 100M");
+    without.ok("run --rm iperf3 -c a -u -b 0 -l 64 -n 3M");
+    without.ok("exec a ping -c 3 -i 0.2 -W 2 172.17.0.1");
+    assert!(finding(&without, "io-uring").contains("two system calls"));
+    assert!(finding(nl, "io-uring").contains("many"));
 }
 
 /// The detail of one of doctor's findings.
