@@ -7,6 +7,9 @@
 /// Bytes that one round may read, about.
 const BYTES: usize = 64 * 1024;
 
+/// So many frames a turn are read one by one, which is cheaper than some together and some in vain.
+const FEW: usize = 4;
+
 /// What a port's last turn was like.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
@@ -20,7 +23,7 @@ impl Pace {
     /// How many to read first: as many as the last turn had, and one more to see that it was the last.
     pub(super) fn begin(&mut self) -> usize {
         let last = std::mem::take(&mut self.frames);
-        self.fitting(if last > 1 { last + 1 } else { 1 })
+        self.fitting(if last > FEW { last + 1 } else { 1 })
     }
 
     /// A round of `asked` gave `frames` of `bytes` together: how many to read next.
@@ -29,7 +32,7 @@ impl Pace {
         if frames > 0 {
             self.size = bytes.div_ceil(frames);
         }
-        self.fitting(if self.frames > 1 { 2 * asked } else { 1 })
+        self.fitting(if self.frames < FEW { 1 } else { (2 * asked).max(FEW) })
     }
 
     fn fitting(self, frames: usize) -> usize {
@@ -42,14 +45,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_single_frame_is_read_alone_and_a_flood_by_ever_more() {
+    fn few_frames_are_read_one_by_one_and_a_flood_by_ever_more() {
         let mut pace = Pace::default();
         assert_eq!(pace.begin(), 1);
-        assert_eq!(pace.next(1, 1, 60), 1);
-        assert_eq!(pace.next(1, 1, 60), 2);
-        assert_eq!(pace.next(2, 2, 120), 4);
-        assert_eq!(pace.begin(), 5);
-        pace.next(4, 1, 60);
+        let next: Vec<_> = (0..4).map(|_| pace.next(1, 1, 60)).collect();
+        assert_eq!(next, [1, 1, 1, 4]);
+        assert_eq!(pace.begin(), 1);
+        (0..4).for_each(|_| drop(pace.next(1, 1, 60)));
+        assert_eq!(pace.next(4, 4, 240), 8);
+        assert_eq!(pace.begin(), 9);
+        pace.next(9, 1, 60);
         assert_eq!(pace.begin(), 1);
     }
 
