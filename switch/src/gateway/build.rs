@@ -10,7 +10,10 @@
 //!              │ Ethernet, IPv4│ payload …      read into its place before the family is known
 //! ```
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU16,
+};
 
 use pnet_packet::{
     ethernet::{EtherType, MutableEthernetPacket},
@@ -21,7 +24,7 @@ use pnet_packet::{
 
 use super::{Outside, echo, icmp};
 pub(super) use crate::parse::ethertype;
-use crate::{Checksum, Frame, Mac, Offload, checksum, frame::ETHERNET_HEADER, parse::protocol};
+use crate::{Checksum, Frame, Gso, GsoKind, Mac, Offload, checksum, frame::ETHERNET_HEADER, parse::protocol};
 
 pub(super) const IPV4_HEADER: usize = 20;
 pub(super) const IPV6_HEADER: usize = 40;
@@ -87,7 +90,7 @@ pub(super) const fn transport_at(peer: IpAddr) -> u16 {
     (ETHERNET_HEADER + if peer.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER }) as u16
 }
 
-/// Room for one frame of any length.
+/// Room for one frame of any length, and a datagram of any length behind it.
 #[derive(Debug)]
 pub(super) struct Builder {
     frame: Box<[u8]>,
@@ -95,7 +98,7 @@ pub(super) struct Builder {
 
 impl Builder {
     pub(super) fn new() -> Self {
-        Self { frame: vec![0; IP_PAYLOAD + usize::from(u16::MAX)].into_boxed_slice() }
+        Self { frame: vec![0; IP_PAYLOAD + 2 * usize::from(u16::MAX)].into_boxed_slice() }
     }
 
     /// Sends an Ethernet frame of `len` bytes after its header, which `fill` writes into zeros.
@@ -123,7 +126,26 @@ impl Builder {
 
     /// Where a UDP payload of any length is to be written before [`send_udp`](Self::send_udp).
     pub(super) fn udp_payload(&mut self) -> &mut [u8] {
-        self.frame.get_mut(IP_PAYLOAD + UDP_HEADER..).unwrap_or_default()
+        self.udp_behind(0)
+    }
+
+    /// Where one is to be written that stands behind `waiting` bytes of others.
+    pub(super) fn udp_behind(&mut self, waiting: usize) -> &mut [u8] {
+        let start = IP_PAYLOAD + UDP_HEADER + waiting;
+        self.frame.get_mut(start..start + usize::from(u16::MAX)).unwrap_or_default()
+    }
+
+    /// Moves the payload that was written behind others to the front.
+    pub(super) fn move_udp(&mut self, behind: usize, len: usize) {
+        let start = IP_PAYLOAD + UDP_HEADER;
+        if behind > 0 && self.frame.len() >= start + behind + len {
+            self.frame.copy_within(start + behind..start + behind + len, start);
+        }
+    }
+
+    /// Bytes of the packet that so many bytes of UDP payload make.
+    pub(super) fn udp_packet(source: IpAddr, len: usize) -> usize {
+        (if source.is_ipv4() { IPV4_HEADER } else { IPV6_HEADER }) + UDP_HEADER + len
     }
 
     /// Sends the datagram whose payload of `len` bytes is in place, cut into fragments if it is longer than `mtu`.
@@ -137,21 +159,38 @@ impl Builder {
         }
         let whole = packet <= usize::from(mtu);
         let pseudo = checksum::pseudo(source, destination, protocol::UDP, length);
-        let Some(transport) = self.frame.get_mut(IP_PAYLOAD..IP_PAYLOAD + usize::from(length)) else { return };
-        let Some((header, _)) = transport.split_first_chunk_mut::<UDP_HEADER>() else { return };
-        let ([a, b], [c, d], [e, f]) = (source_port.to_be_bytes(), destination_port.to_be_bytes(), length.to_be_bytes());
-        let [g, h] = if whole { checksum::fold(pseudo).to_be_bytes() } else { [0, 0] };
-        *header = [a, b, c, d, e, f, g, h];
+        self.write_udp((source_port, destination_port), length, if whole { checksum::fold(pseudo) } else { 0 });
         if whole {
             let checksum = Checksum::Partial { start: transport_at(source), offset: 6 };
             self.emit_ip(outside, link, ip, usize::from(length), Offload { checksum, gso: None });
             return;
         }
+        let Some(transport) = self.frame.get_mut(IP_PAYLOAD..IP_PAYLOAD + usize::from(length)) else { return };
         let sum = checksum::finished_nonzero(checksum::sum(transport, pseudo)).to_be_bytes();
         if let Some(field) = transport.get_mut(6..8) {
             field.copy_from_slice(&sum);
         }
         self.send_fragments(outside, link, ip, usize::from(length), id, mtu);
+    }
+
+    /// Puts a UDP header before the payload that is in place (RFC 768).
+    fn write_udp(&mut self, (source, destination): (u16, u16), length: u16, sum: u16) {
+        let Some(header) = self.frame.get_mut(IP_PAYLOAD..).and_then(<[u8]>::first_chunk_mut::<UDP_HEADER>) else { return };
+        let [[a, b], [c, d], [e, f], [g, h]] = [source, destination, length, sum].map(u16::to_be_bytes);
+        *header = [a, b, c, d, e, f, g, h];
+    }
+
+    /// Sends `count` datagrams of `len` bytes of payload each, which stand in place one behind the other, as one superframe. Each fits into
+    /// a packet of the network, and all together into one of any.
+    pub(super) fn send_udp_run(&mut self, outside: &mut impl Outside, link: Link, datagram: Udp, (len, count): (usize, usize)) {
+        let Udp { source, source_port, destination, destination_port, traffic_class, .. } = datagram;
+        let ip = Ip { traffic_class, ..Ip::whole(source, destination, protocol::UDP) };
+        let (Ok(length), Ok(size)) = (u16::try_from(UDP_HEADER + len * count), u16::try_from(len)) else { return };
+        let sum = checksum::fold(checksum::pseudo(source, destination, protocol::UDP, length));
+        self.write_udp((source_port, destination_port), length, sum);
+        let checksum = Checksum::Partial { start: transport_at(source), offset: 6 };
+        let gso = NonZeroU16::new(size).map(|size| Gso { kind: GsoKind::Udp, size, ecn: false });
+        self.emit_ip(outside, link, ip, usize::from(length), Offload { checksum, gso });
     }
 
     /// Sends the echo message with this header, whose payload of `len` bytes is in place, cut into fragments with this

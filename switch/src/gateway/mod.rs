@@ -15,6 +15,7 @@
 //! never opens a socket itself, and holds back nothing that the bounds of [`Limits`] do not cover.
 
 mod arp;
+mod arrivals;
 mod build;
 mod config;
 mod dhcp;

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    Core, DatagramError, Direction, Flow, OWN_PORTS, Outside, OutsideError, Readiness, SocketId,
+    Core, Datagram, DatagramError, Direction, Flow, OWN_PORTS, Outside, OutsideError, Readiness, SocketId,
+    arrivals::{Arrival, Arrivals},
     build::Link,
     icmp, policy,
     sockets::Owner,
@@ -68,12 +69,14 @@ impl Publications {
         let Some(publication) = self.sockets.get_mut(&socket) else { return };
         publication.more = false;
         let to = publication.to;
+        let mut arrivals = Arrivals::default();
         for _ in 0..BUDGET {
-            let datagram = match outside.udp_recv(socket, core.builder.udp_payload()) {
+            let datagram = match outside.udp_recv(socket, core.builder.udp_behind(arrivals.waiting())) {
                 Ok(datagram) => datagram,
-                Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
+                Err(OutsideError::WouldBlock | OutsideError::Failed) => return arrivals.end(core, outside),
                 // Said once for each error that was reported; what has come stands behind it.
                 Err(_) => {
+                    arrivals.end(core, outside);
                     self.errors(core, now, socket, outside);
                     continue;
                 }
@@ -88,11 +91,13 @@ impl Publications {
                         client.active = now;
                         client.local = datagram.to;
                     }
-                    core.deliver_udp(container, key.client, to, (datagram.len, datagram.traffic_class), outside);
+                    let Datagram { traffic_class, len, .. } = datagram;
+                    arrivals.take(core, Arrival { to: container, source: key.client, inside: to, traffic_class, len }, outside);
                 }
                 Err(reason) => outside.dropped(reason),
             }
         }
+        arrivals.end(core, outside);
         if let Some(publication) = self.sockets.get_mut(&socket) {
             publication.more = true;
             core.sockets.wake_by(socket, now);

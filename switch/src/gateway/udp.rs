@@ -8,8 +8,9 @@ use std::{
 };
 
 use super::{
-    Core, DatagramError, Departure, Direction, Flow, Limits, Outside, OutsideError, Readiness, Report, SocketId,
-    build::{HOP_LIMIT, Link, Udp},
+    Core, Datagram, DatagramError, Departure, Direction, Flow, Limits, Outside, OutsideError, Readiness, Report, SocketId,
+    arrivals::{Arrival, Arrivals},
+    build::{HOP_LIMIT, Link},
     dns, icmp,
     packet::{self, Packet},
     policy,
@@ -177,8 +178,9 @@ impl UdpTable {
         let Some(mapping) = self.0.get_mut(&inside) else { return };
         mapping.more = false;
         let (socket, container) = (mapping.socket, mapping.container);
+        let mut arrivals = Arrivals::default();
         for _ in 0..BUDGET {
-            match outside.udp_recv(socket, core.builder.udp_payload()) {
+            match outside.udp_recv(socket, core.builder.udp_behind(arrivals.waiting())) {
                 Ok(datagram) => {
                     let Some(source) = policy::apparent(&core.view, datagram.from.ip()) else {
                         outside.dropped(DropReason::GatewayForbidden);
@@ -187,14 +189,19 @@ impl UdpTable {
                     if let Some(mapping) = self.0.get_mut(&inside) {
                         mapping.active = now;
                     }
-                    let from = SocketAddr::new(source, datagram.from.port());
-                    core.deliver_udp(container, from, inside, (datagram.len, datagram.traffic_class), outside);
+                    let source = SocketAddr::new(source, datagram.from.port());
+                    let Datagram { traffic_class, len, .. } = datagram;
+                    arrivals.take(core, Arrival { to: container, source, inside, traffic_class, len }, outside);
                 }
-                Err(OutsideError::WouldBlock | OutsideError::Failed) => return,
+                Err(OutsideError::WouldBlock | OutsideError::Failed) => return arrivals.end(core, outside),
                 // Said once for each error that was reported; what has come stands behind it.
-                Err(_) => _ = self.errors(core, now, inside, outside),
+                Err(_) => {
+                    arrivals.end(core, outside);
+                    self.errors(core, now, inside, outside);
+                }
             }
         }
+        arrivals.end(core, outside);
         // The socket is not known to be empty, and no notice will come.
         if let Some(mapping) = self.0.get_mut(&inside) {
             mapping.more = true;
@@ -291,27 +298,4 @@ pub(super) fn not_sent(core: &mut Core, now: Time, packet: &Packet<'_>, error: O
 /// No address, of the same family.
 pub(super) const fn unspecified(of: IpAddr) -> IpAddr {
     if of.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) }
-}
-
-impl Core {
-    /// Sends the datagram that was read into the builder to the container: so many bytes, with this traffic class.
-    pub(super) fn deliver_udp(
-        &mut self,
-        to: Mac,
-        source: SocketAddr,
-        inside: SocketAddr,
-        (len, traffic_class): (usize, u8),
-        outside: &mut impl Outside,
-    ) {
-        let link = Link { from: self.view.config.mac, to };
-        let datagram = Udp {
-            source: source.ip(),
-            source_port: source.port(),
-            destination: inside.ip(),
-            destination_port: inside.port(),
-            id: self.random.next_u32(),
-            traffic_class,
-        };
-        self.builder.send_udp(outside, link, datagram, len, self.view.config.mtu);
-    }
 }

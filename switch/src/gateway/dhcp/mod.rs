@@ -16,7 +16,7 @@ use std::{
 };
 
 use self::message::Reply;
-use super::{Core, LeaseQuestion, Outside, icmp::RateLimit, packet::Packet, udp::Outgoing};
+use super::{Core, LeaseQuestion, Outside, arrivals::Arrival, icmp::RateLimit, packet::Packet, udp::Outgoing};
 use crate::{DropReason, Frame, Mac, Time, frame::ETHERNET_HEADER};
 
 /// UDP ports of the two sides (RFC 2131, 4.1).
@@ -143,7 +143,7 @@ impl Dhcp {
         if let Some(room) = core.builder.udp_payload().get_mut(..bytes.len()) {
             room.copy_from_slice(&bytes);
             let (from, to) = (SocketAddr::new(IpAddr::V4(own), SERVER_PORT), SocketAddr::new(IpAddr::V4(to), CLIENT_PORT));
-            core.deliver_udp(mac, from, to, (bytes.len(), 0), outside);
+            core.deliver_udp(Arrival { to: mac, source: from, inside: to, traffic_class: 0, len: bytes.len() }, outside);
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use self::message::Reply;
-use super::{Core, LeaseQuestion, Outside, icmp::RateLimit, packet::Packet, udp::Outgoing};
+use super::{Core, LeaseQuestion, Outside, arrivals::Arrival, icmp::RateLimit, packet::Packet, udp::Outgoing};
 use crate::{DropReason, Mac, Time};
 
 /// UDP ports of the two sides (RFC 8415, 7.2).
@@ -186,7 +186,8 @@ impl Dhcp6 {
         if let Some(room) = core.builder.udp_payload().get_mut(..bytes.len()) {
             room.copy_from_slice(&bytes);
             let (from, to) = (SocketAddr::new(own, SERVER_PORT), SocketAddr::new(IpAddr::V6(to), CLIENT_PORT));
-            core.deliver_udp(answer.exchange.client, from, to, (bytes.len(), 0), outside);
+            let (to, inside) = (answer.exchange.client, to);
+            core.deliver_udp(Arrival { to, source: from, inside, traffic_class: 0, len: bytes.len() }, outside);
         }
     }
 }

@@ -15,6 +15,7 @@ use hickory_proto::op::ResponseCode;
 use self::{answer::Answer, forward::Query, stream::Streams};
 use super::{
     Core, Flow, Outside, Readiness, SocketId, View,
+    arrivals::Arrival,
     packet::{self, Packet},
     tcp::FlowKey,
     udp::Outgoing,
@@ -158,5 +159,5 @@ impl Dns {
 
 /// Sends the message that stands in the builder to a client over UDP.
 fn deliver(core: &mut Core, (container, server): (Mac, SocketAddr), inside: SocketAddr, len: usize, outside: &mut impl Outside) {
-    core.deliver_udp(container, server, inside, (len, 0), outside);
+    core.deliver_udp(Arrival { to: container, source: server, inside, traffic_class: 0, len }, outside);
 }

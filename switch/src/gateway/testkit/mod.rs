@@ -97,6 +97,8 @@ pub struct FakeUdp {
     pub errors: VecDeque<DatagramError>,
     /// What the next sends fail with.
     pub send_errors: VecDeque<OutsideError>,
+    /// After so many more datagrams a read fails once.
+    pub read_error_after: Option<usize>,
     pub closed: bool,
     waits: bool,
 }
@@ -270,6 +272,13 @@ impl Outside for World {
 
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
         let udp = self.open_udp(socket)?;
+        match udp.read_error_after {
+            Some(0) => {
+                udp.read_error_after = None;
+                return Err(OutsideError::Refused);
+            }
+            ref mut left => *left = left.map(|left| left - 1),
+        }
         udp.waits = udp.inbox.is_empty();
         let (from, to, bytes) = udp.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
         let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;

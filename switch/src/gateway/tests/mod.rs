@@ -1,5 +1,6 @@
 //! What the gateway answers itself.
 
+mod arrivals;
 mod container;
 mod dhcp;
 mod dhcp6;
