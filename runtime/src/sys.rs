@@ -315,25 +315,50 @@ pub(crate) mod packet {
         Errno::result(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) }).map(drop)
     }
 
-    /// Receives one frame from a socket with PACKET_VNET_HDR and PACKET_AUXDATA: the header as the kernel has it in memory, the
-    /// frame without a VLAN tag.
-    pub(crate) fn receive(socket: BorrowedFd<'_>, header: &mut [u8; HEADER], frame: &mut [u8]) -> nix::Result<Received> {
-        let mut space = Space([0; SPACE]);
-        let mut slices = [
-            libc::iovec { iov_base: header.as_mut_ptr().cast(), iov_len: header.len() },
-            libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() },
-        ];
-        // SAFETY: a msghdr of zeros is valid: integers and null pointers.
-        let mut message: libc::msghdr = unsafe { mem::zeroed() };
-        message.msg_iov = slices.as_mut_ptr();
-        message.msg_iovlen = slices.len() as _;
-        message.msg_control = space.0.as_mut_ptr().cast();
-        message.msg_controllen = SPACE as _;
+    /// What recvmsg(2) wants for one frame.
+    pub(super) struct Message {
+        header: libc::msghdr,
+        slice: libc::iovec,
+        space: Space,
+    }
+
+    // SAFETY: its pointers lead into itself, or to memory that whoever uses them owns.
+    unsafe impl Send for Message {}
+
+    impl Message {
+        pub(super) fn new() -> Self {
+            // SAFETY: both are valid as zeros: integers and null pointers.
+            let (header, slice) = unsafe { (mem::zeroed(), mem::zeroed()) };
+            Self { header, slice, space: Space([0; SPACE]) }
+        }
+
+        /// Made ready for one frame, which is to come to `room` behind its header. What is given leads into `self` and `room`.
+        pub(super) fn aimed(&mut self, room: &mut [u8]) -> *mut libc::msghdr {
+            self.slice = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+            self.header.msg_iov = &raw mut self.slice;
+            self.header.msg_iovlen = 1;
+            self.header.msg_control = self.space.0.as_mut_ptr().cast();
+            self.header.msg_controllen = SPACE as _;
+            self.header.msg_flags = 0;
+            &raw mut self.header
+        }
+
+        /// What has come, if so many bytes did. To be asked before the message is moved.
+        pub(super) fn received(&self, bytes: usize) -> Received {
+            let is_cut = self.header.msg_flags & libc::MSG_TRUNC != 0;
+            Received { len: bytes.saturating_sub(HEADER), is_cut, tag: tag(&self.header) }
+        }
+    }
+
+    /// Receives one frame from a socket with PACKET_VNET_HDR and PACKET_AUXDATA: the header as the kernel has it in memory, and behind it
+    /// the frame without a VLAN tag.
+    pub(crate) fn receive(socket: BorrowedFd<'_>, room: &mut [u8]) -> nix::Result<Received> {
+        let mut message = Message::new();
+        let aimed = message.aimed(room);
         // SAFETY: every pointer in the message leads to a live buffer of the length beside it. Not by the C library's own function,
         // which is a point of cancellation.
-        let len = Errno::result(unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), &raw mut message, 0) })? as usize;
-        let is_cut = message.msg_flags & libc::MSG_TRUNC != 0;
-        Ok(Received { len: len.saturating_sub(HEADER), is_cut, tag: tag(&message) })
+        let len = Errno::result(unsafe { libc::syscall(libc::SYS_recvmsg, socket.as_raw_fd(), aimed, 0) })? as usize;
+        Ok(message.received(len))
     }
 
     // SAFETY: the macro only calculates.
@@ -606,11 +631,15 @@ pub(crate) mod uring {
     use io_uring::{IoUring, opcode, squeue::Entry, types::Fd};
     use libc::{EAGAIN, EINVAL};
 
+    use super::packet::{Message, Received};
+
     /// A ring that is empty between calls, and the memory that its reads and writes are about.
     pub(crate) struct Ring {
         /// Dropped before the memory.
         ring: IoUring,
         memory: Vec<u8>,
+        /// Of packet sockets, one for each frame that is received at once.
+        messages: Vec<Message>,
         /// The kernel knows the memory beforehand, which saves it the way there for each frame.
         is_registered: bool,
         /// What the kernel may still be at. Not zero only once `is_broken`.
@@ -627,7 +656,8 @@ pub(crate) mod uring {
             // SAFETY: the memory is one allocation that never moves or grows, and outlives the ring. The kernel writes into it only
             // what an entry asks for.
             let is_registered = unsafe { ring.submitter().register_buffers(&[all]) }.is_ok();
-            Ok(Self { ring, memory, is_registered, in_flight: 0, is_broken: false })
+            let messages = (0..entries).map(|_| Message::new()).collect();
+            Ok(Self { ring, memory, messages, is_registered, in_flight: 0, is_broken: false })
         }
 
         pub(crate) fn memory(&self) -> &[u8] {
@@ -647,9 +677,12 @@ pub(crate) mod uring {
         pub(crate) fn read(&mut self, fd: BorrowedFd<'_>, ranges: impl Iterator<Item = Range<usize>>, answers: &mut [i32]) {
             let fd = Fd(fd.as_raw_fd());
             let is_registered = self.is_registered;
-            self.each(ranges.map(|range| (fd, range)), answers, |fd, start, len| match is_registered {
-                true => opcode::ReadFixed::new(fd, start, len, 0).rw_flags(libc::RWF_NOWAIT).build(),
-                false => opcode::Read::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build(),
+            self.each(ranges.map(|range| (fd, range)), answers, |fd, bytes, _| {
+                let (start, len) = (bytes.as_mut_ptr(), bytes.len() as u32);
+                match is_registered {
+                    true => opcode::ReadFixed::new(fd, start, len, 0).rw_flags(libc::RWF_NOWAIT).build(),
+                    false => opcode::Read::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build(),
+                }
             });
         }
 
@@ -657,26 +690,47 @@ pub(crate) mod uring {
         pub(crate) fn write<'a>(&mut self, writes: impl Iterator<Item = (BorrowedFd<'a>, Range<usize>)>, answers: &mut [i32]) {
             let writes = writes.map(|(fd, range)| (Fd(fd.as_raw_fd()), range));
             let is_registered = self.is_registered;
-            self.each(writes, answers, |fd, start, len| match is_registered {
-                true => opcode::WriteFixed::new(fd, start, len, 0).rw_flags(libc::RWF_NOWAIT).build(),
-                false => opcode::Write::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build(),
+            self.each(writes, answers, |fd, bytes, _| {
+                let (start, len) = (bytes.as_mut_ptr(), bytes.len() as u32);
+                match is_registered {
+                    true => opcode::WriteFixed::new(fd, start, len, 0).rw_flags(libc::RWF_NOWAIT).build(),
+                    false => opcode::Write::new(fd, start, len).rw_flags(libc::RWF_NOWAIT).build(),
+                }
             });
         }
 
-        fn each(&mut self, what: impl Iterator<Item = (Fd, Range<usize>)>, answers: &mut [i32], entry: impl Fn(Fd, *mut u8, u32) -> Entry) {
+        /// Receives once into each of these ranges, as [`packet::receive`](super::packet::receive) does. Answers are those of recvmsg(2).
+        pub(crate) fn receive(&mut self, fd: BorrowedFd<'_>, ranges: impl Iterator<Item = Range<usize>>, answers: &mut [i32]) {
+            let fd = Fd(fd.as_raw_fd());
+            self.each(ranges.map(|range| (fd, range)), answers, |fd, bytes, message| {
+                opcode::RecvMsg::new(fd, message.aimed(bytes)).flags(libc::MSG_DONTWAIT.cast_unsigned()).build()
+            });
+        }
+
+        /// What the last [`receive`](Self::receive) was told with the answer `bytes` of this place.
+        pub(crate) fn received(&self, index: usize, bytes: usize) -> Option<Received> {
+            self.messages.get(index).map(|message| message.received(bytes))
+        }
+
+        fn each(
+            &mut self,
+            what: impl Iterator<Item = (Fd, Range<usize>)>,
+            answers: &mut [i32],
+            entry: impl Fn(Fd, &mut [u8], &mut Message) -> Entry,
+        ) {
             answers.fill(-EAGAIN);
             if self.is_broken {
                 return;
             }
-            for (index, ((fd, range), answer)) in what.zip(&mut *answers).enumerate() {
+            for (index, (((fd, range), answer), message)) in what.zip(&mut *answers).zip(&mut self.messages).enumerate() {
                 let Some(bytes) = self.memory.get_mut(range) else {
                     *answer = -EINVAL;
                     continue;
                 };
-                let entry = entry(fd, bytes.as_mut_ptr(), bytes.len() as u32).user_data(index as u64);
-                // SAFETY: the bytes are this ring's. Nobody touches them before `finish` has seen that the kernel is through with
-                // them; if it cannot, they are never freed (`Drop`) and, as the ring is closed then, never touched by a later entry.
-                // The caller's borrow keeps the descriptor open until then.
+                let entry = entry(fd, bytes, message).user_data(index as u64);
+                // SAFETY: the bytes and the message are this ring's, and neither vector grows. Nobody touches them before `finish` has
+                // seen that the kernel is through with them; if it cannot, they are never freed (`Drop`) and, as the ring takes nothing
+                // more then, never touched by a later entry. The caller's borrow keeps the descriptor open until then.
                 if unsafe { self.ring.submission().push(&entry) }.is_err() {
                     // The queue is full: the answer stays EAGAIN.
                     break;
@@ -709,7 +763,7 @@ pub(crate) mod uring {
     impl Drop for Ring {
         fn drop(&mut self) {
             if self.in_flight > 0 {
-                forget(take(&mut self.memory));
+                forget((take(&mut self.memory), take(&mut self.messages)));
             }
         }
     }

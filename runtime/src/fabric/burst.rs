@@ -5,11 +5,11 @@
 //!   rooms ────────▶ held, one a room ─────────▶ writes, in order ─────────▶ (empty)
 //! ```
 //!
-//! Where the kernel and the port allow it (io_uring, [`PortIo::framed`]), one system call reads as many frames as there are rooms, and
+//! Where the kernel and the port allow it (io_uring, [`PortIo::way`]), one system call reads as many frames as there are rooms, and
 //! one writes as many; elsewhere each is read and written by a call of its own. What goes to one port keeps its order, whichever
 //! way it goes. Nothing here waits, and nothing decides.
 
-use std::{io, ops::Range};
+use std::{io, ops::Range, os::fd::BorrowedFd};
 
 use netloom_switch::{
     DropReason, Frame, Offload, PortCounters, PortId,
@@ -18,10 +18,14 @@ use netloom_switch::{
 use rustix::io::{Errno, write};
 
 use super::{
-    egress::EgressTable,
-    port_io::{self, Held, PortIo, ROOM, RecvError, Room},
+    egress::{Egress, EgressTable},
+    packet_port::{self, HEADER_AT, to_native},
+    port_io::{self, Held, PortIo, ROOM, RecvError, Room, Way},
 };
-use crate::{switches::Feature, sys::uring::Ring};
+use crate::{
+    switches::Feature,
+    sys::{packet, uring::Ring},
+};
 
 /// Frames that are read at once, at most.
 pub(super) const ROOMS: usize = 16;
@@ -30,11 +34,11 @@ pub(super) const ROOMS: usize = 16;
 const WRITES: usize = 64;
 
 /// A frame on its way to a port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Write {
     to: PortId,
-    /// Where it begins, of all rooms' bytes.
-    start: usize,
+    /// The frame behind its header, of all rooms' bytes.
+    bytes: Range<usize>,
     len: usize,
 }
 
@@ -70,13 +74,20 @@ impl Burst {
     pub(super) fn read(&mut self, io: &dyn PortIo, count: usize) -> usize {
         self.writes.clear();
         self.rooms.mend();
-        match (&mut self.rooms, io.framed()) {
-            (Rooms::Ring(ring), Some(fd)) if count > 1 => {
-                let count = count.min(ROOMS);
-                let answers = self.answers.get_mut(..count).unwrap_or_default();
+        let count = count.min(ROOMS);
+        let answers = self.answers.get_mut(..count).unwrap_or_default();
+        match (&mut self.rooms, io.way()) {
+            (Rooms::Ring(ring), Some(Way::Tap(fd))) if count > 1 => {
                 ring.read(fd, (0..count).map(|room| room * ROOM..(room + 1) * ROOM), answers);
                 for ((held, room), answer) in self.held.iter_mut().zip(ring.memory().as_chunks().0).zip(answers) {
-                    *held = answered(room, *answer);
+                    *held = of_tap(room, *answer);
+                }
+                count
+            }
+            (Rooms::Ring(ring), Some(Way::Packet(fd))) if count > 1 => {
+                ring.receive(fd, (0..count).map(|room| room * ROOM + HEADER_AT..(room + 1) * ROOM), answers);
+                for (room, (held, answer)) in self.held.iter_mut().zip(answers).enumerate() {
+                    *held = of_packet(ring, room, *answer);
                 }
                 count
             }
@@ -106,25 +117,24 @@ impl Burst {
     /// ingress port's drop, since it has no counters left.
     pub(super) fn forward(&mut self, room: usize, to: PortId, table: &EgressTable, ingress: &PortCounters) {
         let Ok(held) = self.held(room) else { return };
-        match table.get(to) {
-            Some(egress) if egress.writes_framed(held.offload) => {
-                if self.writes.len() == WRITES {
-                    self.flush(table, ingress);
-                }
-                let start = room * ROOM + held.start;
-                if self.writes.last().is_none_or(|last| last.start != start)
-                    && let Some(room) = self.rooms.get_mut(room)
-                {
-                    seal(room, &held);
-                }
-                self.writes.push(Write { to, start, len: held.len });
-            }
-            Some(egress) => {
-                self.flush(table, ingress);
-                egress.egress(&self.frame(room));
-            }
-            None => ingress.dropped(DropReason::PortClosed),
+        let Some(egress) = table.get(to) else { return ingress.dropped(DropReason::PortClosed) };
+        let Some(way) = egress.way(held.offload) else {
+            self.flush(table, ingress);
+            return egress.egress(&self.frame(room));
+        };
+        let start = room * ROOM + held.start;
+        let bytes = start - header_len(way)..start + held.len;
+        // Another header of the same frame stands in the same place.
+        let is_in_the_way = self.writes.last().is_some_and(|last| last.bytes.end == bytes.end && last.bytes != bytes);
+        if is_in_the_way || self.writes.len() == WRITES {
+            self.flush(table, ingress);
         }
+        if self.writes.last().is_none_or(|last| last.bytes != bytes)
+            && let Some(room) = self.rooms.get_mut(room)
+        {
+            seal(room, &held, way);
+        }
+        self.writes.push(Write { to, bytes, len: held.len });
     }
 
     /// Sends what waits. Every outcome is counted.
@@ -132,12 +142,12 @@ impl Burst {
         let Self { rooms, writes, answers, .. } = self;
         match rooms {
             Rooms::Ring(ring) if writes.len() > 1 => {
-                let ways = writes.iter().map_while(|write| Some((table.get(write.to)?.io.framed()?, write.bytes())));
+                let ways = writes.iter().map_while(|write| Some((descriptor(table.get(write.to)?)?, write.bytes.clone())));
                 ring.write(ways, answers.get_mut(..writes.len()).unwrap_or_default());
             }
             _ => {
                 for (one, answer) in writes.iter().zip(&mut *answers) {
-                    let way = table.get(one.to).and_then(|egress| egress.io.framed()).zip(rooms.bytes().get(one.bytes()));
+                    let way = table.get(one.to).and_then(descriptor).zip(rooms.bytes().get(one.bytes.clone()));
                     *answer = way.map_or(0, |(fd, bytes)| write(fd, bytes).map_or_else(|errno| -errno.raw_os_error(), |_| 0));
                 }
             }
@@ -161,13 +171,6 @@ fn ring(rooms: usize) -> io::Result<Ring> {
         return Err(io::ErrorKind::Unsupported.into());
     }
     Ring::new(WRITES as u32, vec![0; rooms * ROOM])
-}
-
-impl Write {
-    /// Of all rooms: the frame behind its header.
-    fn bytes(&self) -> Range<usize> {
-        self.start - VNET_HEADER..self.start + self.len
-    }
 }
 
 impl Rooms {
@@ -204,21 +207,44 @@ impl Rooms {
     }
 }
 
-/// Puts the header before a frame that goes out as it came in.
-fn seal(room: &mut Room, held: &Held) {
-    let header = vnet::encode(&held.offload, held.frame(room).bytes);
-    if let Some(place) = room.get_mut(held.start - VNET_HEADER..held.start) {
-        place.copy_from_slice(&header);
+fn descriptor(egress: &Egress) -> Option<BorrowedFd<'_>> {
+    let (Way::Tap(fd) | Way::Packet(fd)) = egress.io.way()?;
+    Some(fd)
+}
+
+const fn header_len(way: Way<'_>) -> usize {
+    match way {
+        Way::Tap(_) => VNET_HEADER,
+        Way::Packet(_) => packet::HEADER,
     }
 }
 
-/// What a read by the ring has put into a room.
-fn answered(room: &Room, answer: i32) -> Result<Held, RecvError> {
+/// Puts the header before a frame that goes out as it came in.
+fn seal(room: &mut Room, held: &Held, way: Way<'_>) {
+    let header = vnet::encode(&held.offload, held.frame(room).bytes);
+    let place = room.get_mut(held.start - header_len(way)..held.start);
+    match (way, place) {
+        (Way::Tap(_), Some(place)) => place.copy_from_slice(&header),
+        (Way::Packet(_), Some(place)) => place.copy_from_slice(&to_native(header)),
+        _ => (),
+    }
+}
+
+/// What the ring has read from a TAP into a room.
+fn of_tap(room: &Room, answer: i32) -> Result<Held, RecvError> {
     match usize::try_from(answer) {
         Ok(0) => Err(RecvError::Closed),
-        Ok(len) => Held::framed(room, len),
+        Ok(len) => Held::of_tap(room, len),
         Err(_) => Err(port_io::recv_error(Errno::from_raw_os_error(-answer))),
     }
+}
+
+/// What it has received from a packet socket.
+fn of_packet(ring: &mut Ring, room: usize, answer: i32) -> Result<Held, RecvError> {
+    let bytes = usize::try_from(answer).map_err(|_| packet_port::recv_error(Errno::from_raw_os_error(-answer)))?;
+    let received = ring.received(room, bytes).ok_or(RecvError::Empty)?;
+    let room = ring.memory_mut().as_chunks_mut().0.get_mut(room).ok_or(RecvError::Empty)?;
+    packet_port::held(room, received)
 }
 
 /// What became of a write, by the ring or alone.
@@ -237,7 +263,7 @@ mod tests {
     };
 
     use super::{
-        super::{NetworkId, egress::Egress, inbox::Inbox, port::PortKey, port_io::TapPort},
+        super::{NetworkId, PacketPort, inbox::Inbox, port::PortKey, port_io::TapPort},
         *,
     };
 
@@ -250,9 +276,13 @@ mod tests {
         counters: PortCounters,
     }
 
-    fn wires(uso: bool) -> (Arc<dyn PortIo>, OwnedFd) {
+    fn pair() -> (OwnedFd, OwnedFd) {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (link, wire) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+    }
+
+    fn wires(uso: bool) -> (Arc<dyn PortIo>, OwnedFd) {
+        let (link, wire) = pair();
         (Arc::new(TapPort::new(link, uso)), wire)
     }
 
@@ -320,6 +350,30 @@ mod tests {
                 assert_eq!([frames(&two), frames(&three)], [came.clone(), came]);
                 assert_eq!(books.snapshot().tx_frames, 40);
             }
+        }
+    }
+
+    #[test]
+    fn each_kind_of_port_reads_and_gets_its_own_header() {
+        let offload = Offload { checksum: Checksum::Partial { start: 14, offset: 6 }, gso: None };
+        for mut bench in benches() {
+            // A packet socket's header has two bytes less, in the machine's own order.
+            let native = |frame: &[u8]| [&to_native(vnet::encode(&offload, frame))[..], frame].concat();
+            let wire = |frame: &[u8]| [&vnet::encode(&offload, frame)[..], frame].concat();
+            let [(two, _), (four, _)] = [2, 4].map(|port| bench.port(port, true));
+            let ((socket, three), books) = (pair(), Arc::<PortCounters>::default());
+            let key = PortKey { network: NetworkId(0), port: PortId(3) };
+            let (io, owner) = (Arc::new(PacketPort::new(socket, true)), Arc::new(Inbox::new().unwrap()));
+            bench.table = bench.table.with(key.port, Egress { key, io, counters: books, owner });
+            let (socket, from) = pair();
+            (bench.ingress, bench.from) = (Arc::new(PacketPort::new(socket, true)), from);
+            let came = numbered(20);
+            for frame in &came {
+                write(&bench.from, &native(frame)).unwrap();
+            }
+            bench.turn(ROOMS, &[2, 3, 4]);
+            assert_eq!([went(&two), went(&four)], [0, 1].map(|_| came.iter().map(|frame| wire(frame)).collect::<Vec<_>>()));
+            assert_eq!(went(&three), came.iter().map(|frame| native(frame)).collect::<Vec<_>>());
         }
     }
 

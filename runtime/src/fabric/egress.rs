@@ -10,7 +10,7 @@ use netloom_switch::{DropReason, Frame, Offload, PortCounters, PortId};
 use super::{
     inbox::Inbox,
     port::PortKey,
-    port_io::{PortIo, transmit},
+    port_io::{PortIo, Way, transmit},
 };
 
 /// One port's way out.
@@ -39,10 +39,10 @@ impl Egress {
         self.done(frame.bytes.len(), transmit(&*self.io, frame));
     }
 
-    /// Whether such a frame may be written to the [framed](PortIo::framed) descriptor, from this thread.
-    pub(super) fn writes_framed(&self, offload: Offload) -> bool {
+    /// The way of such a frame, if many may be written by one call, and from this thread.
+    pub(super) fn way(&self, offload: Offload) -> Option<Way<'_>> {
         let caps = self.io.caps();
-        caps.direct && caps.fit(offload) && self.io.framed().is_some()
+        self.io.way().filter(|_| caps.direct && caps.fit(offload))
     }
 
     /// Counts what became of a frame.

@@ -69,7 +69,7 @@ pub use self::{
     },
     leases::LeaseAsked,
     packet_port::PacketPort,
-    port_io::{Caps, Held, PortIo, RecvError, Room, TapPort},
+    port_io::{Caps, Held, PortIo, RecvError, Room, TapPort, Way},
 };
 use crate::{descriptors, host, spec::Backend, sys};
 use netloom_switch::{DropReason, Mac, PortId, Switch};

@@ -51,7 +51,7 @@ mod tests {
         let next: Vec<_> = (0..4).map(|_| pace.next(1, 1, 60)).collect();
         assert_eq!(next, [1, 1, 1, 4]);
         assert_eq!(pace.begin(), 1);
-        (0..4).for_each(|_| drop(pace.next(1, 1, 60)));
+        let _ = (0..4).map(|_| pace.next(1, 1, 60)).last();
         assert_eq!(pace.next(4, 4, 240), 8);
         assert_eq!(pace.begin(), 9);
         pace.next(9, 1, 60);

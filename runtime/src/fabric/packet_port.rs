@@ -17,13 +17,16 @@ use rustix::io::{Errno, writev};
 
 use super::{
     closer::Deferred,
-    port_io::{Caps, Held, PortIo, RecvError, Room},
+    port_io::{Caps, Held, PortIo, RecvError, Room, Way, send_error},
 };
-use crate::sys::packet;
+use crate::sys::packet::{self, Received};
 
 /// Bytes of a VLAN tag, and of the addresses before it.
 const TAG: usize = 4;
 const ADDRESSES: usize = 12;
+
+/// Where in a room a socket's header stands: right before the frame, which leaves room for a tag before it.
+pub(super) const HEADER_AT: usize = VNET_HEADER + TAG - packet::HEADER;
 
 /// The socket of a veth pair's far end.
 #[derive(Debug)]
@@ -42,19 +45,9 @@ impl PacketPort {
 
 impl PortIo for PacketPort {
     fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
-        let room = room.get_mut(VNET_HEADER..).unwrap_or_default();
-        let mut header = [0; packet::HEADER];
-        let whole = room.get_mut(TAG..).unwrap_or_default();
-        let received =
-            packet::receive(self.socket.as_fd(), &mut header, whole).map_err(|errno| recv_error(Errno::from_raw_os_error(errno as i32)))?;
-        let len = received.len;
-        if received.is_cut {
-            return Err(RecvError::Unfit { len, reason: DropReason::TooLong });
-        }
-        let start = received.tag.map_or(TAG, |tag| put_tag(room, tag));
-        let frame = room.get(start..TAG + len).unwrap_or_default();
-        let offload = vnet::decode(&to_wire(header, TAG - start), frame).map_err(|reason| RecvError::Unfit { len, reason })?;
-        Ok(Held { start: VNET_HEADER + start, len: frame.len(), offload })
+        let whole = room.get_mut(HEADER_AT..).unwrap_or_default();
+        let received = packet::receive(self.socket.as_fd(), whole).map_err(|errno| recv_error(Errno::from_raw_os_error(errno as i32)))?;
+        held(room, received)
     }
 
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
@@ -73,8 +66,8 @@ impl PortIo for PacketPort {
         Caps { direct: true, uso: self.uso }
     }
 
-    fn framed(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn way(&self) -> Option<Way<'_>> {
+        Some(Way::Packet(self.socket.as_fd()))
     }
 
     fn overruns(&self) -> u64 {
@@ -82,6 +75,20 @@ impl PortIo for PacketPort {
         let new = packet::overruns(self.socket.as_fd()).unwrap_or(0);
         self.overruns.fetch_add(new.into(), Relaxed) + u64::from(new)
     }
+}
+
+/// What was received into a room from [`HEADER_AT`] on.
+pub(super) fn held(room: &mut Room, received: Received) -> Result<Held, RecvError> {
+    let len = received.len;
+    if received.is_cut {
+        return Err(RecvError::Unfit { len, reason: DropReason::TooLong });
+    }
+    let Some(header) = room.get(HEADER_AT..).and_then(<[u8]>::first_chunk).copied() else { return Err(RecvError::Empty) };
+    let room = room.get_mut(VNET_HEADER..).unwrap_or_default();
+    let start = received.tag.map_or(TAG, |tag| put_tag(room, tag));
+    let frame = room.get(start..TAG + len).unwrap_or_default();
+    let offload = vnet::decode(&to_wire(header, TAG - start), frame).map_err(|reason| RecvError::Unfit { len, reason })?;
+    Ok(Held { start: VNET_HEADER + start, len: frame.len(), offload })
 }
 
 /// Puts the tag between the addresses and the EtherType of a frame that begins at [`TAG`]. Gives where it begins now.
@@ -107,29 +114,20 @@ fn to_wire(header: [u8; packet::HEADER], added: usize) -> [u8; VNET_HEADER] {
 }
 
 /// A header as the kernel reads it from a packet socket.
-fn to_native(header: [u8; VNET_HEADER]) -> [u8; packet::HEADER] {
+pub(super) fn to_native(header: [u8; VNET_HEADER]) -> [u8; packet::HEADER] {
     let [flags, kind, l0, l1, s0, s1, c0, c1, o0, o1, _, _] = header;
     let word = |a, b| u16::from_le_bytes([a, b]).to_ne_bytes();
     let [[l0, l1], [s0, s1], [c0, c1], [o0, o1]] = [word(l0, l1), word(s0, s1), word(c0, c1), word(o0, o1)];
     [flags, kind, l0, l1, s0, s1, c0, c1, o0, o1]
 }
 
-fn recv_error(errno: Errno) -> RecvError {
+pub(super) fn recv_error(errno: Errno) -> RecvError {
     match errno {
         Errno::AGAIN => RecvError::Empty,
         // The far end is down, which it is only on its way to be deleted.
         Errno::NETDOWN | Errno::NODEV | Errno::NXIO | Errno::BADF => RecvError::Closed,
         // EINVAL: the kernel could not describe the frame in a virtio-net header, and has consumed it.
         _ => RecvError::Unfit { len: 0, reason: DropReason::BadOffload },
-    }
-}
-
-fn send_error(errno: Errno) -> DropReason {
-    match errno {
-        Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => DropReason::EgressFull,
-        Errno::NETDOWN | Errno::NODEV | Errno::NXIO | Errno::BADF => DropReason::PortClosed,
-        // EMSGSIZE, EINVAL: what the kernel does not take.
-        _ => DropReason::EgressRefused,
     }
 }
 

@@ -33,12 +33,20 @@ pub trait PortIo: fmt::Debug + Send + Sync {
 
     fn caps(&self) -> Caps;
 
-    /// The descriptor, if each read(2) and each write(2) of it moves one frame behind its virtio-net header: of such, one system
-    /// call can do many.
-    fn framed(&self) -> Option<BorrowedFd<'_>>;
+    /// The descriptor, if frames are read and written in a way of which one system call can do many.
+    fn way(&self) -> Option<Way<'_>>;
 
     /// Frames from the port that the kernel dropped because they were not read in time, as far as it tells us here.
     fn overruns(&self) -> u64;
+}
+
+/// A descriptor of which each call moves one whole frame.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// read(2) and write(2), with the virtio-net header before the frame.
+    Tap(BorrowedFd<'a>),
+    /// recvmsg(2), which tells the VLAN tag, and write(2), with the header as a packet socket has it.
+    Packet(BorrowedFd<'a>),
 }
 
 /// What a port can do.
@@ -100,8 +108,8 @@ pub struct Held {
 }
 
 impl Held {
-    /// What a read of a [framed](PortIo::framed) port has put into its room.
-    pub(super) fn framed(room: &Room, len: usize) -> Result<Self, RecvError> {
+    /// What a read of a TAP has put into its room.
+    pub(super) fn of_tap(room: &Room, len: usize) -> Result<Self, RecvError> {
         let (header, frame) =
             room.get(..len).and_then(<[u8]>::split_first_chunk).ok_or(RecvError::Unfit { len, reason: DropReason::Runt })?;
         let offload = vnet::decode(header, frame).map_err(|reason| RecvError::Unfit { len: frame.len(), reason })?;
@@ -131,7 +139,7 @@ impl PortIo for TapPort {
     fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
         match read(&self.tap, &mut *room) {
             Ok(0) => Err(RecvError::Closed),
-            Ok(len) => Held::framed(room, len),
+            Ok(len) => Held::of_tap(room, len),
             Err(errno) => Err(recv_error(errno)),
         }
     }
@@ -152,8 +160,8 @@ impl PortIo for TapPort {
         Caps { direct: true, uso: self.uso }
     }
 
-    fn framed(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.tap.as_fd())
+    fn way(&self) -> Option<Way<'_>> {
+        Some(Way::Tap(self.tap.as_fd()))
     }
 
     /// The kernel counts them at the interface, which is in the container's network namespace.
@@ -162,7 +170,7 @@ impl PortIo for TapPort {
     }
 }
 
-/// Why a framed port gave no frame. EBADFD is what a TAP says whose interface was deleted, or whose namespace was torn down.
+/// Why a TAP gave no frame. EBADFD is what it says when its interface was deleted, or its namespace torn down.
 pub(super) fn recv_error(errno: Errno) -> RecvError {
     match errno {
         Errno::AGAIN => RecvError::Empty,
@@ -172,12 +180,12 @@ pub(super) fn recv_error(errno: Errno) -> RecvError {
     }
 }
 
-/// Why a framed port took no frame.
+/// Why a port took no frame, of either kind.
 pub(super) fn send_error(errno: Errno) -> DropReason {
     match errno {
         Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM => DropReason::EgressFull,
-        Errno::BADFD | Errno::BADF | Errno::NODEV => DropReason::PortClosed,
-        // EIO: the interface is down. EINVAL: a header that the kernel does not take.
+        Errno::BADFD | Errno::BADF | Errno::NODEV | Errno::NETDOWN | Errno::NXIO => DropReason::PortClosed,
+        // EIO: a TAP is down. EINVAL: a header that the kernel does not take. EMSGSIZE: longer than the MTU.
         _ => DropReason::EgressRefused,
     }
 }

@@ -285,7 +285,7 @@ impl PortIo for OwnersOnly {
         Caps { direct: false, uso: true }
     }
 
-    fn framed(&self) -> Option<BorrowedFd<'_>> {
+    fn way(&self) -> Option<Way<'_>> {
         None
     }
 
@@ -336,7 +336,7 @@ impl PortIo for Fragile {
         self.0.caps()
     }
 
-    fn framed(&self) -> Option<BorrowedFd<'_>> {
+    fn way(&self) -> Option<Way<'_>> {
         None
     }
 
