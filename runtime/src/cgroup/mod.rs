@@ -28,8 +28,9 @@ use crate::{
 
 /// What the name of each of our groups begins with.
 const PREFIX: &str = "netloom-";
-/// How long a group may take to freeze.
+/// How long a group may take to freeze, and how long before it is told once more.
 const FREEZE_TIME: Duration = Duration::from_secs(2);
+const FREEZE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The groups of one container.
 #[derive(Debug, Default)]
@@ -121,9 +122,19 @@ impl Cgroup {
 
     /// Stops all processes of the container; `init` is its PID 1, `namespace` the number of its PID namespace.
     pub(crate) fn freeze(&mut self, id: &str, init: i32, namespace: u64) -> Result<()> {
+        let frozen = self.freeze_all(id, init, namespace);
+        if frozen.is_err() {
+            // One that freezes later, when it is told to be running, would never be thawed.
+            let _ = self.thaw(init, namespace);
+        }
+        frozen
+    }
+
+    fn freeze_all(&mut self, id: &str, init: i32, namespace: u64) -> Result<()> {
+        let until = Instant::now() + FREEZE_TIME;
         if let Some(group) = &self.unified {
-            fs::write(group.join("cgroup.freeze"), "1").doing("freeze the container")?;
-            return wait_for(&group.join("cgroup.events"), "frozen 1");
+            write_freezer(group, "cgroup.freeze", "1")?;
+            return if says(&group.join("cgroup.events"), "frozen 1", until)? { Ok(()) } else { Err(unfreezable()) };
         }
         if self.freezer.is_none() {
             self.make_freezer(id);
@@ -146,8 +157,15 @@ impl Cgroup {
                 let _ = fs::write(&procs, pid.to_string());
             }
         }
-        fs::write(group.join("freezer.state"), "FROZEN").doing("freeze the container")?;
-        wait_for(&group.join("freezer.state"), "FROZEN")
+        // Version 1 can overlook a process that is made just then, and is told once more.
+        while Instant::now() < until {
+            write_freezer(group, "freezer.state", "FROZEN")?;
+            if says(&group.join("freezer.state"), "FROZEN", until.min(Instant::now() + FREEZE_AGAIN))? {
+                return Ok(());
+            }
+            write_freezer(group, "freezer.state", "THAWED")?;
+        }
+        Err(unfreezable())
     }
 
     /// Where there can be none, there is none.
@@ -237,19 +255,23 @@ fn unenforceable(option: &str, why: &str) -> Fault {
     Fault::refused(format!("{option} cannot be enforced: {why}"), "`netloom doctor` says which controllers can be used here")
 }
 
-/// Waits until a file of a group says something.
-fn wait_for(file: &Path, text: &str) -> Result<()> {
-    let until = Instant::now() + FREEZE_TIME;
+fn write_freezer(group: &Path, file: &str, word: &str) -> Result<()> {
+    fs::write(group.join(file), word).doing("freeze the container")
+}
+
+/// Whether a file of a group says something, before that instant.
+fn says(file: &Path, text: &str, until: Instant) -> Result<bool> {
     loop {
         if fs::read_to_string(file).doing("freeze the container")?.lines().any(|line| line == text) {
-            return Ok(());
+            return Ok(true);
         }
         if Instant::now() > until {
-            return Err(Fault::Refused {
-                message: "the container does not freeze: a process cannot be interrupted".to_owned(),
-                hint: None,
-            });
+            return Ok(false);
         }
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+fn unfreezable() -> Fault {
+    Fault::Refused { message: "the container does not freeze: a process cannot be interrupted".to_owned(), hint: None }
 }

@@ -15,6 +15,7 @@ for_both!(
     kill_sends_any_signal,
     restart_gives_a_new_process_and_the_same_address,
     pause_stops_every_process,
+    a_container_that_makes_processes_all_the_time_can_be_paused,
     wait_gives_the_exit_code,
     rename_changes_the_name_that_others_look_up,
     a_restart_policy_is_kept,
@@ -157,6 +158,16 @@ fn pause_stops_every_process(nl: &Netloom) {
     wait_until("it counts on", || count() != first);
     // A paused container can be stopped and removed.
     nl.ok("pause a");
+    nl.ok("rm -f a");
+}
+
+fn a_container_that_makes_processes_all_the_time_can_be_paused(nl: &Netloom) {
+    nl.ok("run -d --name a sh -c 'for each in 1 2 3; do (while :; do sleep 0.001; done) & done; while :; do /bin/true; done'");
+    for _ in 0..20 {
+        nl.ok("pause a");
+        assert_eq!(nl.state("a"), "paused");
+        nl.ok("unpause a");
+    }
     nl.ok("rm -f a");
 }
 
