@@ -26,6 +26,8 @@ use crate::{api::ErrorBody, daemon, error::CliError, paths::Paths};
 const ASK_AFTER: Duration = Duration::from_secs(5);
 /// How long a daemon that is there may take to say so.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// How often a daemon is looked for, or started, before a command gives up.
+const ATTEMPTS: usize = 3;
 
 /// A way to one instance's daemon.
 #[derive(Debug)]
@@ -148,13 +150,17 @@ impl Client {
     }
 
     fn stream(&self) -> Result<UnixStream, CliError> {
-        if let Ok(stream) = connect(&self.paths) {
-            return Ok(stream);
+        let mut connected = connect(&self.paths);
+        // One that was on its way out may have answered when it was looked for, and be gone a moment later.
+        for _ in 0..ATTEMPTS {
+            if connected.is_ok() {
+                break;
+            }
+            daemon::ensure(&self.paths.root, self.workers)
+                .map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint(&self.paths.root)))?;
+            connected = connect(&self.paths);
         }
-        daemon::ensure(&self.paths.root, self.workers)
-            .map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint(&self.paths.root)))?;
-        connect(&self.paths)
-            .map_err(|error| CliError::io(format!("cannot reach the daemon at `{}`", self.paths.socket().display()), &error))
+        connected.map_err(|error| CliError::io(format!("cannot reach the daemon at `{}`", self.paths.socket().display()), &error))
     }
 }
 

@@ -660,12 +660,13 @@ pub(crate) mod uring {
             Ok(Self { ring, memory, messages, is_registered, in_flight: 0, is_broken: false })
         }
 
+        /// Nothing while the kernel may still be at it.
         pub(crate) fn memory(&self) -> &[u8] {
-            &self.memory
+            if self.in_flight == 0 { &self.memory } else { &[] }
         }
 
         pub(crate) fn memory_mut(&mut self) -> &mut [u8] {
-            &mut self.memory
+            if self.in_flight == 0 { &mut self.memory } else { &mut [] }
         }
 
         /// It has failed: from now on nothing is read or written.
