@@ -224,7 +224,8 @@ impl Host {
     #[track_caller]
     pub fn terminal(&self, all: &[String], line: &str) -> Terminal {
         let mut command = self.command(Place::Host, self.who, &self.dir);
-        command.args(["setsid", "--ctty"]).args(all);
+        // Whoever runs the tests may ignore what a terminal sends.
+        command.args(["env", "--default-signal", "setsid", "--ctty"]).args(all);
         Terminal::start(self.who, command, line)
     }
 
