@@ -150,17 +150,16 @@ impl Client {
     }
 
     fn stream(&self) -> Result<UnixStream, CliError> {
-        let mut connected = connect(&self.paths);
         // One that was on its way out may have answered when it was looked for, and be gone a moment later.
         for _ in 0..ATTEMPTS {
-            if connected.is_ok() {
-                break;
+            if let Ok(stream) = connect(&self.paths) {
+                return Ok(stream);
             }
             daemon::ensure(&self.paths.root, self.workers)
                 .map_err(|error| CliError::failed(error.to_string()).with_hint(error.hint(&self.paths.root)))?;
-            connected = connect(&self.paths);
         }
-        connected.map_err(|error| CliError::io(format!("cannot reach the daemon at `{}`", self.paths.socket().display()), &error))
+        connect(&self.paths)
+            .map_err(|error| CliError::io(format!("cannot reach the daemon at `{}`", self.paths.socket().display()), &error))
     }
 }
 

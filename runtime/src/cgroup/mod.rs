@@ -145,7 +145,7 @@ impl Cgroup {
         };
         // Processes that are being made while we look are found by looking again.
         let procs = group.join("cgroup.procs");
-        loop {
+        while Instant::now() < until {
             let inside = fs::read_to_string(&procs).doing("freeze the container")?;
             let inside: Vec<i32> = inside.lines().filter_map(|line| line.parse().ok()).collect();
             let outside: Vec<_> = processes::of(init, namespace).into_iter().filter(|pid| !inside.contains(pid)).collect();
@@ -163,7 +163,7 @@ impl Cgroup {
             if says(&group.join("freezer.state"), "FROZEN", until.min(Instant::now() + FREEZE_AGAIN))? {
                 return Ok(());
             }
-            write_freezer(group, "freezer.state", "THAWED")?;
+            ledger::thaw(group);
         }
         Err(unfreezable())
     }

@@ -62,12 +62,16 @@ pub(super) struct Burst {
 impl Burst {
     /// Without a ring, which a thread makes for itself.
     pub(super) fn new() -> Self {
-        Self { rooms: Rooms::single(), held: [Err(RecvError::Empty); ROOMS], writes: Vec::with_capacity(WRITES), answers: [0; WRITES] }
+        Self::of(Rooms::single())
     }
 
     /// With a ring for the calling thread, if the system has one.
     pub(super) fn with_ring() -> Self {
-        Self { rooms: ring(ROOMS).map_or_else(|_| Rooms::single(), |ring| Rooms::Ring(Box::new(ring))), ..Self::new() }
+        Self::of(ring(ROOMS).map_or_else(|_| Rooms::single(), |ring| Rooms::Ring(Box::new(ring))))
+    }
+
+    fn of(rooms: Rooms) -> Self {
+        Self { rooms, held: [Err(RecvError::Empty); ROOMS], writes: Vec::with_capacity(WRITES), answers: [0; WRITES] }
     }
 
     /// Reads up to `count` frames, at least one, into as many rooms; gives the number of rooms that have something to say.

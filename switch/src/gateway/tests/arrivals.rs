@@ -5,9 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use proptest::prelude::*;
 
 use super::{
-    super::{packet::Packet, testkit::*, udp::BUDGET, *},
-    finished,
-    udp::Lab,
+    super::{testkit::*, udp::BUDGET, *},
+    udp::{Lab, Received},
 };
 use crate::{Frame, frame::FRAME_MAX, gso::Segments};
 
@@ -26,17 +25,14 @@ impl Lab {
     }
 
     /// The datagrams of what was sent to the container, each with a right checksum, and the number of frames that they came in.
-    fn delivered(&mut self) -> (Vec<Datagram>, usize) {
+    pub(super) fn delivered(&mut self) -> (Vec<Datagram>, usize) {
         let (mut datagrams, mut room) = (Vec::new(), vec![0; FRAME_MAX]);
         let frames: Vec<_> = self.world.emitted.drain(..).collect();
         for (bytes, offload) in &frames {
             let mut segments = Segments::new(&Frame { bytes, offload: *offload }, &mut room).unwrap();
             while let Some(bytes) = segments.next() {
-                let bytes = finished(bytes);
-                let packet = Packet::parse(GATEWAY_MAC, &bytes).unwrap();
-                assert!(packet.transport_is_sound());
-                let (source, _) = packet::ports(packet.payload).unwrap();
-                datagrams.push((SocketAddr::new(packet.source, source), packet::udp_payload(&packet).unwrap().to_vec()));
+                let Received { from, payload, .. } = Received::of(bytes);
+                datagrams.push((from, payload));
             }
         }
         (datagrams, frames.len())
