@@ -159,10 +159,13 @@ fn send<M: Serialize>(socket: BorrowedFd<'_>, message: &M, fds: &[BorrowedFd<'_>
 
 fn receive<M: DeserializeOwned>(socket: BorrowedFd<'_>) -> Result<Option<(M, Vec<OwnedFd>)>, ChannelError> {
     let mut bytes = vec![0; MESSAGE_MAX];
-    let (len, fds) = match retry(|| rights::receive(socket, &mut bytes)) {
-        Ok((0, _)) | Err(Errno::ECONNRESET) => return Ok(None),
-        other => other.map_err(io_error("read from"))?,
+    let mut read = || match retry(|| rights::receive(socket, &mut bytes)) {
+        Ok((0, _)) | Err(Errno::ECONNRESET) => Ok(None),
+        other => other.map(Some),
     };
+    // The kernel looks for a message and then for the end: what was said in between, and at last, is there when it tells the end.
+    let read = read().and_then(|first| if first.is_none() { read() } else { Ok(first) });
+    let Some((len, fds)) = read.map_err(io_error("read from"))? else { return Ok(None) };
     let message = bytes.get(..len).unwrap_or_default();
     serde_json::from_slice(message).map(|message| Some((message, fds))).map_err(|source| ChannelError::Malformed { source })
 }
@@ -247,6 +250,34 @@ mod tests {
         assert!(matches!(message, ToDaemon::Started { pid: 7, .. }));
         assert_eq!(fds.len(), 1);
         drop(a);
+        assert!(b.receive::<ToDaemon>().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_last_word_is_heard_however_soon_its_speaker_ends() {
+        for _ in 0..20_000 {
+            let (a, b) = Channel::pair().unwrap();
+            b.set_nonblocking(true).unwrap();
+            let speaker = std::thread::spawn(move || a.send(&ToDaemon::Prepare, &[]).unwrap());
+            let heard = loop {
+                match b.receive::<ToDaemon>() {
+                    Err(error) if error.would_block() => {}
+                    heard => break heard.unwrap(),
+                }
+            };
+            assert!(matches!(heard, Some((ToDaemon::Prepare, _))), "{heard:?}");
+            speaker.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_a_reset_is_heard() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&ToDaemon::Prepare, &[]).unwrap();
+        // Nobody will have read it.
+        b.send(&ToSupervisor::Attached, &[]).unwrap();
+        drop(a);
+        assert!(matches!(b.receive::<ToDaemon>().unwrap(), Some((ToDaemon::Prepare, _))));
         assert!(b.receive::<ToDaemon>().unwrap().is_none());
     }
 
