@@ -11,7 +11,7 @@ use nix::{
     sched::{CloneFlags, setns},
 };
 
-use super::{Report, die_with_parent, enter_user_namespace, net};
+use super::{Report, die_with_parent, enter_user_namespace, net, route::Congestion};
 use crate::{
     channel::Channel,
     fault::{Doing, Fault, Result},
@@ -20,9 +20,15 @@ use crate::{
 };
 
 /// Makes the interface and hands its descriptor back.
-pub(crate) fn connect(report: &Channel, userns: Option<&OwnedFd>, network: &OwnedFd, attachment: &Attachment) -> Result<()> {
+pub(crate) fn connect(
+    report: &Channel,
+    userns: Option<&OwnedFd>,
+    network: &OwnedFd,
+    attachment: &Attachment,
+    congestion: Congestion,
+) -> Result<()> {
     enter(userns, network)?;
-    let (attachment, fd) = net::connect(attachment)?;
+    let (attachment, fd) = net::connect(attachment, congestion)?;
     report.send(&Report::Linked { attachment }, &[fd.as_fd()]).map_err(super::lost)
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod archive;
 pub(crate) mod exec;
 pub(crate) mod link;
 pub(crate) mod net;
+pub(crate) mod route;
 pub(crate) mod start;
 
 use std::{os::fd::AsFd, process::ExitCode};

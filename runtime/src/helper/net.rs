@@ -1,22 +1,12 @@
 //! The links, addresses and routes of a container's network namespace, over rtnetlink from within it.
 
-use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    os::fd::OwnedFd,
-};
+use std::{fs, net::IpAddr, os::fd::OwnedFd};
 
 use futures_util::TryStreamExt;
 use nix::net::if_::if_nametoindex;
-use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, RouteMessageBuilder,
-    packet_route::{
-        AddressFamily,
-        address::AddressHeaderFlags,
-        route::{RouteHeader, RouteMessage, RouteProtocol, RouteType},
-    },
-};
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, packet_route::address::AddressHeaderFlags};
 
+use super::route::{self, Congestion};
 use crate::{
     fault::{Fault, Result},
     host,
@@ -33,13 +23,13 @@ const LOOPBACK: &str = "lo";
 pub(crate) type Link = (Attachment, OwnedFd);
 
 /// Sets `lo` up and makes an interface for each attachment, in the caller's network namespace. Returns them in their order.
-pub(crate) fn configure(attachments: &[Attachment]) -> Result<Vec<Link>> {
+pub(crate) fn configure(attachments: &[Attachment], congestion: Congestion) -> Result<Vec<Link>> {
     no_autoconfiguration();
     let links = attachments.iter().map(open).collect::<Result<Vec<_>>>()?;
     with_netlink(async |handle| {
         set_up(&handle, LinkUnspec::new_with_name(LOOPBACK), LOOPBACK).await?;
         for attachment in attachments {
-            add_with_routes(&handle, attachment).await?;
+            add_with_routes(&handle, attachment, congestion).await?;
         }
         Ok(())
     })?;
@@ -47,9 +37,9 @@ pub(crate) fn configure(attachments: &[Attachment]) -> Result<Vec<Link>> {
 }
 
 /// Makes one more interface.
-pub(crate) fn connect(attachment: &Attachment) -> Result<Link> {
+pub(crate) fn connect(attachment: &Attachment, congestion: Congestion) -> Result<Link> {
     let link = open(attachment)?;
-    with_netlink(async |handle| add_with_routes(&handle, attachment).await)?;
+    with_netlink(async |handle| add_with_routes(&handle, attachment, congestion).await)?;
     Ok(link)
 }
 
@@ -65,12 +55,12 @@ pub(crate) fn attach(attachment: &Attachment) -> Result<Link> {
         }
         let mut ways = Vec::new();
         for gateway in port.gateways() {
-            if !has_default_route(&handle, gateway).await? {
+            if !route::has_default(&handle, gateway).await? {
                 ways.push(gateway);
             }
         }
         add(&handle, &port).await?;
-        add_default_routes(&handle, &port.ifname, &ways).await?;
+        route::add_default(&handle, &port.ifname, &ways, Congestion::Inherited).await?;
         port.default_route = ways.iter().any(IpAddr::is_ipv4);
         Ok(())
     })?;
@@ -174,43 +164,9 @@ async fn add(handle: &Handle, attachment: &Attachment) -> Result<()> {
     Ok(())
 }
 
-async fn add_with_routes(handle: &Handle, attachment: &Attachment) -> Result<()> {
+async fn add_with_routes(handle: &Handle, attachment: &Attachment, congestion: Congestion) -> Result<()> {
     add(handle, attachment).await?;
-    add_default_routes(handle, &attachment.ifname, &attachment.gateways().collect::<Vec<_>>()).await
-}
-
-async fn add_default_routes(handle: &Handle, ifname: &str, gateways: &[IpAddr]) -> Result<()> {
-    let index = index_of(handle, ifname).await?;
-    for gateway in gateways {
-        let added = handle.route().add(default_route(*gateway, index)).execute().await;
-        added.map_err(|error| netlink::refused(format!("set the default route to {gateway}"), error))?;
-    }
-    Ok(())
-}
-
-fn default_route(gateway: IpAddr, index: u32) -> RouteMessage {
-    let protocol = RouteProtocol::Boot;
-    match gateway {
-        IpAddr::V4(gateway) => RouteMessageBuilder::<Ipv4Addr>::new().gateway(gateway).output_interface(index).protocol(protocol).build(),
-        IpAddr::V6(gateway) => RouteMessageBuilder::<Ipv6Addr>::new().gateway(gateway).output_interface(index).protocol(protocol).build(),
-    }
-}
-
-/// Whether the main table has a way to everywhere, of `gateway`'s family.
-async fn has_default_route(handle: &Handle, gateway: IpAddr) -> Result<bool> {
-    let (family, all) = match gateway {
-        IpAddr::V4(_) => (AddressFamily::Inet, RouteMessageBuilder::<Ipv4Addr>::new().build()),
-        IpAddr::V6(_) => (AddressFamily::Inet6, RouteMessageBuilder::<Ipv6Addr>::new().build()),
-    };
-    let mut routes = handle.route().get(all).execute();
-    while let Some(route) = routes.try_next().await.map_err(|error| netlink::refused("read the routes".to_owned(), error))? {
-        let header = &route.header;
-        let to_all = header.address_family == family && header.destination_prefix_length == 0;
-        if to_all && header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    route::add_default(handle, &attachment.ifname, &attachment.gateways().collect::<Vec<_>>(), congestion).await
 }
 
 async fn set_up(handle: &Handle, link: LinkMessageBuilder<LinkUnspec>, name: &str) -> Result<()> {
@@ -218,7 +174,7 @@ async fn set_up(handle: &Handle, link: LinkMessageBuilder<LinkUnspec>, name: &st
     set.map_err(|error| netlink::refused(format!("set {name} up"), error))
 }
 
-async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
+pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
     let link = links.try_next().await.map_err(|error| netlink::refused(format!("find {name}"), error))?;
     link.map(|link| link.header.index).ok_or_else(|| Fault::Refused { message: format!("the interface {name} is gone"), hint: None })

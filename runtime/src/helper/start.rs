@@ -13,7 +13,7 @@ use nix::{
     unistd::sethostname,
 };
 
-use super::{Report, enter_user_namespace, fail, net};
+use super::{Report, enter_user_namespace, fail, net, route::Congestion};
 use crate::{
     channel::Channel,
     fault::{Doing, Fault, Result},
@@ -107,8 +107,8 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
         sethostname(&hostname).doing("set the host name")?;
     }
     let links = match spec.network.mode {
-        NetworkMode::Bridge => net::configure(&job.plan.attachments)?,
-        NetworkMode::None => net::configure(&[])?,
+        NetworkMode::Bridge => net::configure(&job.plan.attachments, Congestion::of(&spec.sysctls))?,
+        NetworkMode::None => net::configure(&[], Congestion::Inherited)?,
         _ => Vec::new(),
     };
     let (kept, built) = enter_layer(&job, skeleton.as_deref())?;

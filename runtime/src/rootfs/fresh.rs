@@ -143,7 +143,7 @@ fn set_sysctl(key: &str, value: &str) -> Result<()> {
 }
 
 /// `net.ipv4.conf.eth0/1.forwarding` has its separators exchanged in an interface's name (sysctl.d(5)).
-fn sysctl_path(key: &str) -> String {
+pub(crate) fn sysctl_path(key: &str) -> String {
     match key.chars().find(|c| matches!(c, '.' | '/')) {
         Some('.') => key
             .chars()

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     channel::ChannelError,
     fault::{Fault, OWN_FAILURE, Result},
-    helper,
+    helper::{self, route::Congestion},
     init::is_signal,
     parts,
     protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
@@ -188,7 +188,8 @@ impl Supervisor {
         self.begin(purpose, |supervisor, report| {
             let container = &supervisor.container;
             let namespaces = container.namespaces.as_ref().ok_or_else(not_running)?;
-            helper::link::connect(report, container.userns.as_ref(), &namespaces.network, &attachment)
+            let congestion = Congestion::of(&supervisor.record.spec.sysctls);
+            helper::link::connect(report, container.userns.as_ref(), &namespaces.network, &attachment, congestion)
         })?;
         Ok(())
     }

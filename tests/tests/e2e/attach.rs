@@ -209,7 +209,8 @@ fn two_networks_by_two_interfaces_but_no_overlap(nl: &Netloom) {
     let foreign = Foreign::new(nl);
     foreign.attach("lab");
     foreign.attach("blue --ifname eth1");
-    assert_eq!(foreign.ok("ip route show default"), "default via 10.5.0.1 dev eth0", "the first way stays");
+    let ways = foreign.ok("ip route show default");
+    assert!(ways.starts_with("default via 10.5.0.1 dev eth0") && ways.lines().count() == 1, "the first way stays: {ways}");
     foreign.ok("busybox ping -c 1 -W 5 10.6.0.2");
     // As a container on both may, it asks each gateway for the names of both.
     assert!(foreign.ok("busybox nslookup azure. 10.5.0.1").contains("10.6.0.2"));

@@ -12,6 +12,7 @@ for_both!(
     a_web_server_answers_by_address_and_by_name,
     iperf3_between_containers_both_ways,
     iperf3_through_the_nat_both_ways,
+    a_stream_to_the_gateway_is_not_paced_unless_that_was_chosen,
     a_gigabyte_goes_out_unchanged,
     a_gigabyte_comes_in_unchanged,
     real_programs_run_on_the_copy_on_write_root,
@@ -60,6 +61,26 @@ fn iperf3_through_the_nat_both_ways(nl: &Netloom) {
         assert!(rate > 1e8, "{rate} bit/s {direction}");
         netloom_tests::report(&format!("{:?}: TCP through the gateway {direction}: {:.1} Gbit/s", nl.who(), rate / 1e9));
     }
+}
+
+fn a_stream_to_the_gateway_is_not_paced_unless_that_was_chosen(nl: &Netloom) {
+    // New network namespaces begin with the machine's.
+    let machine = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").expect("a congestion control");
+    let machine = machine.trim();
+    let _server = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let ask = format!(
+        "import socket as s; print(s.create_connection((\"{FAR_IP}\", 9000)).getsockopt(6, s.TCP_CONGESTION, 16).decode().strip(chr(0)))"
+    );
+    let begins_with = |options: &str| nl.ok(&format!("run --rm {options} python3 -c '{ask}'"));
+    assert_eq!(begins_with(""), if machine.starts_with("bbr") { "cubic" } else { machine });
+    assert_eq!(begins_with(&format!("--sysctl net.ipv4.tcp_congestion_control={machine}")), machine);
+    assert_eq!(begins_with("--sysctl net/ipv4/tcp_congestion_control=reno"), "reno");
+    nl.ok("network create --ipv6 six");
+    let way = nl.ok("run --rm --net six ip -6 route show default");
+    assert_eq!(way.contains("congctl cubic"), machine.starts_with("bbr"), "{way}");
+    nl.ok("run -d --name other busybox httpd -f -p 9000");
+    let other = ask.replace(&FAR_IP.to_string(), "other");
+    wait_until("it listens", || nl.run(&format!("run --rm python3 -c '{other}'")).text() == machine);
 }
 
 const GIGABYTE: usize = 1 << 30;
