@@ -37,6 +37,7 @@ pub struct Figures {
 /// One row of a work against one peer, or against a target of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Figure {
+    work: String,
     subject: String,
     title: String,
     unit: String,
@@ -144,6 +145,7 @@ fn figure(subject: &str, result: &Value, row: &Value) -> Option<Figure> {
     let cpu = cost.and_then(|cost| cost.get("machine_cpu_seconds")?.as_f64());
     let (target, verdict) = target(row);
     Some(Figure {
+        work: string(result, "work"),
         subject: subject.to_owned(),
         title: string(row, "title"),
         unit: string(row, "unit"),
@@ -218,7 +220,11 @@ fn markdown(figures: &[Figure]) -> String {
             let unsure = if against.conclusive { "" } else { "inconclusive" };
             (peer, format!("{:.2}", against.ratio), format!("{:.0} %", against.spread * 100.0), against.pairs.to_string(), unsure)
         });
-        let verdict = figure.verdict.as_deref().unwrap_or(unsure);
+        let bounded = crate::targets::bounded_by(&figure.work).filter(|_| figure.verdict.as_deref() == Some("missed"));
+        let verdict = bounded.map_or_else(
+            || figure.verdict.as_deref().unwrap_or(unsure).to_owned(),
+            |by| format!("missed, bounded by [{by}](#what-bounds-the-rows-that-are-missed)"),
+        );
         let target = figure.target.as_deref().unwrap_or_default();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "| {title}{who} | {ours}{memory} | {peer} | {ratio} | {spread} | {pairs} | {target} | {verdict} |");
@@ -231,6 +237,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_row_that_is_missed_says_what_bounds_it() {
+        let mut missed = report(0.9);
+        missed["results"][0]["rows"][0]["ratios"][0]["verdict"] = "missed".into();
+        let text = markdown(&figures(&[missed]));
+        assert!(text.contains("| missed, bounded by [two copies more](#what-bounds-the-rows-that-are-missed) |"), "{text}");
+    }
 
     fn report(ratio: f64) -> Value {
         json!({"subject": "netloom", "results": [{"work": "tcp", "cost_per": "GB",

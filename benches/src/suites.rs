@@ -23,6 +23,7 @@ const PARTS: Suite = Suite { name: "", subject: "netloom", works: &[], peers: &[
 pub static ALL: &[Suite] = &[
     Suite { name: "switch-tcp", works: &["tcp", "frames-60"], peers: &["kernel-bridge"], minutes: 5.0, ..PARTS },
     Suite { name: "switch-others", works: &["tcp"], peers: &["ovs", "vde"], rounds: 9, seconds: 1, minutes: 5.0, ..PARTS },
+    Suite { name: "switch-cubic", works: &["cubic"], peers: &["kernel-bridge", "ovs", "vde"], seconds: 1, minutes: 5.0, ..PARTS },
     Suite { name: "switch-small", works: &["ping-pong", "connects"], peers: &["kernel-bridge", "ovs"], seconds: 1, minutes: 3.0, ..PARTS },
     Suite { name: "switch-udp", works: &["udp-64"], peers: &["kernel-bridge", "ovs"], minutes: 8.0, ..PARTS },
     Suite {

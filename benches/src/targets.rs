@@ -54,6 +54,11 @@ const TARGETS: &[Target] = &[
     at_least("tcp-four", "kernel-bridge", 1.0),
     at_least("tcp-both", "kernel-bridge", 1.0),
     at_least("tcp-jumbo", "kernel-bridge", 1.2),
+    at_least("cubic", "kernel-bridge", 1.0),
+    at_least("cubic", "ovs", 1.5),
+    at_least("cubic", "vde", 12.0),
+    at_least("cubic-four", "kernel-bridge", 1.0),
+    at_least("cubic-jumbo", "kernel-bridge", 1.2),
     at_least("frames-60", "kernel-bridge", 1.5),
     at_least("udp-64", "kernel-bridge", 1.0),
     at_least("udp-64", "ovs", 1.3),
@@ -109,6 +114,26 @@ const TARGETS: &[Target] = &[
     at_most("own-ports", 1, "", 64.0),
     at_most("own-flows", 0, "", 16.0),
 ];
+
+/// What bounds works where a target cannot be reached, by the headings under which the README shows it.
+const BOUNDED: &[(&str, &str)] = &[
+    ("tcp", "two copies more"),
+    ("tcp-four", "two copies more"),
+    ("tcp-both", "two copies more"),
+    ("tcp-jumbo", "two copies more"),
+    ("cubic", "two copies more"),
+    ("cubic-four", "two copies more"),
+    ("cubic-jumbo", "two copies more"),
+    ("frames-60", "the kernel's TUN code"),
+    ("nat-tcp-down", "two copies more"),
+    ("nat-connects", "wake-ups"),
+];
+
+/// The heading under which the README shows what bounds a work.
+#[must_use]
+pub fn bounded_by(work: &str) -> Option<&'static str> {
+    BOUNDED.iter().find(|(name, _)| *name == work).map(|(_, heading)| *heading)
+}
 
 /// For a subject that is not netloom itself, and against whom.
 const OF_OTHERS: &[(&str, Target)] = &[("netloom-veth", at_least("tcp", "ovs", 0.9)), ("netloom-user", at_most("start", 0, "", 40.0))];
@@ -184,6 +209,15 @@ mod tests {
             let work = Work::named(target.work).unwrap();
             assert!(target.row < work.rows.len(), "{target:?}");
             assert!(target.peer.is_empty() || Known::named(target.peer).unwrap().kinds.contains(&work.kind), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn what_bounds_a_work_is_shown_in_the_readme() {
+        let readme = include_str!("../../README.md").to_lowercase();
+        for (work, heading) in BOUNDED {
+            assert!(Work::named(work).is_ok(), "{work}");
+            assert!(readme.contains(&format!("\n- **{}**", heading.to_lowercase())), "{heading}");
         }
     }
 

@@ -15,6 +15,9 @@ const fn less(title: &'static str, unit: &'static str) -> Row {
     Row { title, unit, more_is_better: false }
 }
 
+/// Linux's own default, whatever the machine's.
+const CUBIC: &[&str] = &["-C", "cubic"];
+
 const SWITCH: Work = Work {
     name: "",
     kind: Kind::Switch,
@@ -43,6 +46,25 @@ pub static ALL: &[Work] = &[
         ..SWITCH
     },
     Work { name: "tcp-jumbo", rows: &[more("TCP, one stream, A to B, MTU 65520 on both", GIGABITS)], mtu: JUMBO, ..SWITCH },
+    Work {
+        name: "cubic",
+        rows: &[more("TCP with cubic, one stream, A to B, MTU 1500", GIGABITS)],
+        run: |peer, seconds| iperf::streams(peer, seconds, &[CUBIC]),
+        ..SWITCH
+    },
+    Work {
+        name: "cubic-four",
+        rows: &[more("TCP with cubic, four streams, A to B, MTU 1500", GIGABITS)],
+        run: |peer, seconds| iperf::streams(peer, seconds, &[&["-C", "cubic", "-P", "4"]]),
+        ..SWITCH
+    },
+    Work {
+        name: "cubic-jumbo",
+        rows: &[more("TCP with cubic, one stream, A to B, MTU 65520 on both", GIGABITS)],
+        mtu: JUMBO,
+        run: |peer, seconds| iperf::streams(peer, seconds, &[CUBIC]),
+        ..SWITCH
+    },
     Work {
         name: "frames-60",
         rows: &[more("60-byte frames forwarded under flood", "kpps")],

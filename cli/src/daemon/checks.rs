@@ -53,7 +53,8 @@ impl Daemon {
                 .hint("only containers in bridge mode can be connected to networks"));
         }
         if container.is_on(&wanted.network) {
-            return Err(Error::conflict(format!("container `{name}` is on network `{}` already", wanted.network)));
+            return Err(Error::conflict(format!("container `{name}` is on network `{}` already", wanted.network))
+                .hint(format!("to change how, first: netloom network disconnect {} {name}", wanted.network)));
         }
         // A connect under way holds a lease; the record says so only once it is done.
         if container.leases.iter().any(|lease| lease.network == wanted.network) {
@@ -187,7 +188,7 @@ fn check_joined(state: &State, word: &str) -> Result<()> {
 pub(crate) fn check_publications(state: &State, publications: &[Publication], id: Option<&str>) -> Result<()> {
     for (index, one) in publications.iter().enumerate() {
         if publications.iter().skip(index + 1).any(|other| clash(one, other)) {
-            return Err(Error::invalid(format!("host port {} is published twice", text(one))));
+            return Err(Error::invalid(format!("host port {} is published twice", text(one))).hint("give each -p a host port of its own"));
         }
         let holder = state.containers.values().find(|other| Some(other.id()) != id && holds(other, one));
         if let Some(holder) = holder {

@@ -81,7 +81,8 @@ impl Daemon {
         let container = state.by_id(id)?;
         let open = |port: &&AttachedPort| state.network(&port.attachment.network).is_ok_and(|network| publishes(&network.record));
         let Some(target) = container.ports.iter().find(open) else {
-            return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name())));
+            return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name()))
+                .hint("connect it to one that is not internal: netloom network connect"));
         };
         // A client of IPv6 meets the container's IPv6, where it has one; a container without stands behind the gateway, as a proxy.
         let ip6 = target.attachment.ipv6.filter(|_| listener.host_ip.is_ipv6()).map(|ipv6| IpAddr::V6(ipv6.ip));
@@ -177,7 +178,9 @@ impl Daemon {
             state.network(network)?;
             let container = state.find(&request.container)?;
             if !container.is_on(network) {
-                return Err(Error::conflict(format!("container `{}` is not on network `{network}`", container.name())));
+                let name = container.name();
+                return Err(Error::conflict(format!("container `{name}` is not on network `{network}`"))
+                    .hint(format!("`netloom inspect {name}` tells its networks")));
             }
             let through = container.listeners.iter().filter(|listening| listening.network == network);
             let mut published: Vec<_> = through.map(|listening| listening.listener.publication.clone()).collect();
@@ -239,7 +242,7 @@ pub(crate) fn check_overlap(state: &State, networks: &[String]) -> Result<()> {
         for other in networks.iter().skip(index + 1) {
             let (a, b) = (state.network(one)?.record.subnet, state.network(other)?.record.subnet);
             if one == other {
-                return Err(Error::invalid(format!("network `{one}` is named twice")));
+                return Err(Error::invalid(format!("network `{one}` is named twice")).hint("a container has one interface on a network"));
             }
             let (a6, b6) = (state.network(one)?.record.ipv6, state.network(other)?.record.ipv6);
             if let Some((a, b)) = a6.zip(b6).map(|(a, b)| (a.subnet, b.subnet)).filter(|(a, b)| a.contains(b) || b.contains(a)) {

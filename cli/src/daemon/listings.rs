@@ -6,7 +6,7 @@ use std::{
 };
 
 use netloom_runtime::{
-    fabric::{NetworkId, PortReport},
+    fabric::{FabricError, NetworkId, PortReport},
     host,
     spec::Backend,
 };
@@ -82,15 +82,15 @@ impl Daemon {
     pub(crate) fn fdb_add(&self, network: &str, mac: Mac, port: Option<u16>) -> Result<()> {
         let port = port.ok_or_else(|| Error::invalid("no port was given"))?;
         let plane = self.state().network(network)?.plane;
-        self.plane.fdb_add(plane, mac, PortId(port)).map_err(Error::from)
+        self.plane.fdb_add(plane, mac, PortId(port)).map_err(|error| unpinned(error, network))
     }
 
     pub(crate) fn fdb_del(&self, network: &str, mac: Mac) -> Result<()> {
         let plane = self.state().network(network)?.plane;
-        if self.plane.fdb_del(plane, mac)? {
+        if self.plane.fdb_del(plane, mac).map_err(|error| unpinned(error, network))? {
             return Ok(());
         }
-        Err(Error::missing(format!("{mac} is not in the table of network `{network}`")))
+        Err(Error::missing(format!("{mac} is not in the table of network `{network}`")).hint(format!("see `netloom fdb {network}`")))
     }
 
     pub(crate) fn leases(&self, only: Option<&str>) -> Result<Vec<Lease>> {
@@ -167,6 +167,16 @@ impl Daemon {
 }
 
 /// What is to be said of a lease of either family, without its address.
+/// Why an address cannot be pinned, or not be forgotten.
+fn unpinned(error: FabricError, network: &str) -> Error {
+    let hint = match error {
+        FabricError::NoSuchPort(_) => format!("`netloom ports {network}` lists its ports"),
+        FabricError::NotAStation(_) => "the first byte of a station's MAC is even".to_owned(),
+        _ => return error.into(),
+    };
+    Error::from(error).hint(hint)
+}
+
 fn lease_row(state: &State, network: &str, owner: &str, note: Option<&LeaseNote>, mac_address: Mac) -> Lease {
     let dynamic = note.and_then(|note| note.dynamic.as_ref());
     let holder = dynamic.map_or(owner, |dynamic| dynamic.container.as_str());

@@ -4,7 +4,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netloom_runtime::fabric::PortOptions;
 use netloom_switch::{
     PortId,
-    ipam::{self, Pool},
+    ipam::{self, IpamError, Pool},
     subnet,
 };
 
@@ -187,7 +187,7 @@ fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet], instance:
         GatewayChoice::None => ipam::GatewayChoice::None,
         GatewayChoice::Address(address) => ipam::GatewayChoice::At(address),
     };
-    let pool = Pool::new(subnet, gateway, request.ip_range).map_err(|error| Error::invalid(error.to_string()))?;
+    let pool = Pool::new(subnet, gateway, request.ip_range).map_err(|error| no_pool(&error))?;
     let ipv6 = new_ipv6(state, &request, instance)?;
     let record = NetworkRecord {
         version: RECORD_VERSION,
@@ -208,6 +208,15 @@ fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet], instance:
     };
     check_mtu(&record, record.mtu)?;
     Ok(record)
+}
+
+/// Why there can be no such subnet, gateway and range together.
+fn no_pool(error: &IpamError) -> Error {
+    let hint = match error {
+        IpamError::TooSmall { .. } => "give a larger subnet, or --gateway none",
+        _ => "--gateway is an address and --ip-range a part of the network's subnet",
+    };
+    Error::invalid(error.to_string()).hint(hint)
 }
 
 /// Whether an interface on such a network can have this MTU.
@@ -237,7 +246,7 @@ fn new_ipv6(state: &State, request: &CreateNetwork, instance: &str) -> Result<Op
         (None, GatewayChoice::None) => ipam::GatewayChoice::None,
         (None, _) => ipam::GatewayChoice::First,
     };
-    let pool = Pool::new(subnet, gateway, request.ip_range6).map_err(|error| Error::invalid(error.to_string()))?;
+    let pool = Pool::new(subnet, gateway, request.ip_range6).map_err(|error| no_pool(&error))?;
     let overlaps = |other: &&Network| other.record.ipv6.is_some_and(|ipv6| ipv6.subnet == subnet) && request.subnet6.is_none();
     if let Some(other) = state.networks.values().find(overlaps) {
         return Err(Error::conflict(format!("{subnet} is the prefix of network `{}` already", other.record.name))

@@ -28,7 +28,8 @@ impl Daemon {
             let networks = container.networks_wanted();
             let open = networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)));
             if container.record.spec.network.mode != NetworkMode::Bridge || !open {
-                return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name())));
+                return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name()))
+                    .hint("connect it to one that is not internal: netloom network connect"));
             }
             check_publications(&state, &publications, None)?;
             (container.record.id.clone(), container.runs())

@@ -93,7 +93,7 @@ impl Daemon {
     pub(crate) async fn pause(&self, word: &str) -> Result<()> {
         let id = self.running(word, Container::runs)?;
         if self.state().by_id(&id)?.status.state == State::Paused {
-            return Err(Error::conflict(format!("container `{word}` is paused already")));
+            return Err(Error::conflict(format!("container `{word}` is paused already")).hint(format!("netloom unpause {word}")));
         }
         self.request(&id, Request::Pause, PATIENCE).await?;
         self.paused(&id, true);
@@ -103,7 +103,7 @@ impl Daemon {
     pub(crate) async fn unpause(&self, word: &str) -> Result<()> {
         let id = self.running(word, Container::runs)?;
         if self.state().by_id(&id)?.status.state != State::Paused {
-            return Err(Error::conflict(format!("container `{word}` is not paused")));
+            return Err(Error::conflict(format!("container `{word}` is not paused")).hint("`netloom ps` says who is"));
         }
         self.request(&id, Request::Unpause, PATIENCE).await?;
         self.paused(&id, false);
@@ -125,7 +125,8 @@ impl Daemon {
         if is_fit(container) {
             return Ok(container.record.id.clone());
         }
-        Err(Error::conflict(format!("container `{}` is not running", container.name())))
+        let name = container.name();
+        Err(Error::conflict(format!("container `{name}` is not running")).hint(format!("netloom start {name}")))
     }
 }
 

@@ -14,6 +14,7 @@ for_both!(
     nginx_is_asked_by_wrk_outside_and_by_its_published_port,
     redis_benchmark_pipelines_and_loses_no_reply,
     ssh_logs_in_and_carries_data_both_ways,
+    iperf3_sends_and_gets_the_longest_datagrams_there_are,
 );
 
 /// A web server in the world outside, over a directory of the host's.
@@ -159,4 +160,16 @@ fn ssh_logs_in_and_carries_data_both_ways(nl: &Netloom) {
     let out = nl.ok(&format!("run --rm -v {directory}:/ssh:ro sh -c '{client}'"));
     let counts: Vec<u64> = out.lines().filter_map(|line| line.trim().parse().ok()).collect();
     assert!(matches!(counts[..], [3_000_000, back] if back >= 3_000_000), "{out}\n{}", nl.run("logs server").stderr);
+}
+
+fn iperf3_sends_and_gets_the_longest_datagrams_there_are(nl: &Netloom) {
+    let _server = nl.host.start(Place::Server, "iperf3 -s");
+    wait_until("it listens", || nl.host.inside(Place::Server, || TcpStream::connect((FAR_IP, 5201)).is_ok()));
+    for direction in ["", "--reverse"] {
+        // A socket's buffer holds three of them by default, and each arrives in 45 fragments.
+        let result = nl.json(&format!("run --rm iperf3 -c {FAR_IP} -u -l 65507 -b 20M -t 1 -J {direction}"));
+        let sum = &result["end"]["sum"];
+        let (sent, lost) = (sum["packets"].as_u64().unwrap_or_default(), sum["lost_packets"].as_u64().unwrap_or(u64::MAX));
+        assert!(sent >= 20 && lost <= sent / 2, "{lost} of {sent} were lost {direction}: {sum:#}");
+    }
 }
