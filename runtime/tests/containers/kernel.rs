@@ -120,7 +120,7 @@ fn a_bridged_container_has_its_interface_address_mac_and_route() {
         "02:42:ac:1e:00:02",
         "mtu 1400",
         "qlen 1000",
-        "default via 172.30.0.1 dev eth0 \n",
+        "default via 172.30.0.1 dev eth0 ",
         "nameserver 172.30.0.1",
         "\n0\n",
         " 0% packet loss",

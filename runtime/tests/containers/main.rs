@@ -47,15 +47,18 @@ fn main() -> ExitCode {
 }
 
 fn run(filter: &[String], who: &str) -> ExitCode {
-    let mut failed = 0;
+    let (mut passes, mut failed) = (0, 0);
     for (name, test) in kernel::TESTS {
         if !filter.is_empty() && !filter.iter().any(|word| name.contains(word.as_str())) {
             continue;
         }
         let passed = panic::catch_unwind(test).is_ok();
         println!("test {name} (as {who}) ... {}", if passed { "ok" } else { "FAILED" });
+        passes += u32::from(passed);
         failed += u32::from(!passed);
     }
+    // In the form of libtest, for whoever counts.
+    println!("\ntest result: {}. {passes} passed; {failed} failed;", if failed == 0 { "ok" } else { "FAILED" });
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
