@@ -220,7 +220,8 @@ fn markdown(figures: &[Figure]) -> String {
             let unsure = if against.conclusive { "" } else { "inconclusive" };
             (peer, format!("{:.2}", against.ratio), format!("{:.0} %", against.spread * 100.0), against.pairs.to_string(), unsure)
         });
-        let bounded = crate::targets::bounded_by(&figure.work).filter(|_| figure.verdict.as_deref() == Some("missed"));
+        let missed = figure.against.as_ref().filter(|_| figure.verdict.as_deref() == Some("missed"));
+        let bounded = missed.and_then(|against| crate::targets::bounded_by(&figure.work, &against.peer));
         let verdict = bounded.map_or_else(
             || figure.verdict.as_deref().unwrap_or(unsure).to_owned(),
             |by| format!("missed, bounded by [{by}](#what-bounds-the-rows-that-are-missed)"),
@@ -240,10 +241,13 @@ mod tests {
 
     #[test]
     fn a_row_that_is_missed_says_what_bounds_it() {
-        let mut missed = report(0.9);
-        missed["results"][0]["rows"][0]["ratios"][0]["verdict"] = "missed".into();
-        let text = markdown(&figures(&[missed]));
+        let missed = |peer: &str| {
+            let text = report(0.9).to_string().replace("vde", peer).replace(r#""met""#, r#""missed""#);
+            markdown(&figures(&[serde_json::from_str(&text).unwrap()]))
+        };
+        let text = missed("kernel-bridge");
         assert!(text.contains("| missed, bounded by [two copies more](#what-bounds-the-rows-that-are-missed) |"), "{text}");
+        assert!(missed("netloom-user").contains("| missed |"));
     }
 
     fn report(ratio: f64) -> Value {

@@ -115,24 +115,31 @@ const TARGETS: &[Target] = &[
     at_most("own-flows", 0, "", 16.0),
 ];
 
-/// What bounds works where a target cannot be reached, by the headings under which the README shows it.
-const BOUNDED: &[(&str, &str)] = &[
-    ("tcp", "two copies more"),
-    ("tcp-four", "two copies more"),
-    ("tcp-both", "two copies more"),
-    ("tcp-jumbo", "two copies more"),
-    ("cubic", "two copies more"),
-    ("cubic-four", "two copies more"),
-    ("cubic-jumbo", "two copies more"),
-    ("frames-60", "the kernel's TUN code"),
-    ("nat-tcp-down", "two copies more"),
-    ("nat-connects", "wake-ups"),
+/// What bounds a work against a peer where a target cannot be reached, by the headings under which the README shows it.
+const BOUNDED: &[(&str, &str, &str)] = &[
+    ("tcp", "kernel-bridge", COPIES),
+    ("tcp-four", "kernel-bridge", COPIES),
+    ("tcp-both", "kernel-bridge", COPIES),
+    ("tcp-jumbo", "kernel-bridge", COPIES),
+    ("cubic", "kernel-bridge", COPIES),
+    ("cubic-four", "kernel-bridge", COPIES),
+    ("cubic-jumbo", "kernel-bridge", COPIES),
+    ("tcp", "ovs", "pacing"),
+    ("tcp", "vde", "pacing"),
+    ("frames-60", "kernel-bridge", TUN),
+    ("udp-64", "kernel-bridge", TUN),
+    ("nat-tcp-down", "pasta-1500", PROCESSORS),
+    ("nat-tcp-down", "slirp4netns-1500", PROCESSORS),
+    ("nat-connects", "pasta", "wake-ups"),
 ];
+const COPIES: &str = "two copies more";
+const TUN: &str = "the kernel's TUN code";
+const PROCESSORS: &str = "both processors";
 
-/// The heading under which the README shows what bounds a work.
+/// The heading under which the README shows what bounds a work against a peer.
 #[must_use]
-pub fn bounded_by(work: &str) -> Option<&'static str> {
-    BOUNDED.iter().find(|(name, _)| *name == work).map(|(_, heading)| *heading)
+pub fn bounded_by(work: &str, peer: &str) -> Option<&'static str> {
+    BOUNDED.iter().find(|(of, to, _)| (*of, *to) == (work, peer)).map(|(_, _, heading)| *heading)
 }
 
 /// For a subject that is not netloom itself, and against whom.
@@ -215,8 +222,8 @@ mod tests {
     #[test]
     fn what_bounds_a_work_is_shown_in_the_readme() {
         let readme = include_str!("../../README.md").to_lowercase();
-        for (work, heading) in BOUNDED {
-            assert!(Work::named(work).is_ok(), "{work}");
+        for (work, peer, heading) in BOUNDED {
+            assert!(Bound::of("netloom", work, 0, peer).is_some(), "{work} has no target against {peer}");
             assert!(readme.contains(&format!("\n- **{}**", heading.to_lowercase())), "{heading}");
         }
     }
