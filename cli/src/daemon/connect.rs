@@ -81,8 +81,7 @@ impl Daemon {
         let container = state.by_id(id)?;
         let open = |port: &&AttachedPort| state.network(&port.attachment.network).is_ok_and(|network| publishes(&network.record));
         let Some(target) = container.ports.iter().find(open) else {
-            return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name()))
-                .hint("connect it to one that is not internal: netloom network connect"));
+            return Err(nowhere_to_publish(container));
         };
         // A client of IPv6 meets the container's IPv6, where it has one; a container without stands behind the gateway, as a proxy.
         let ip6 = target.attachment.ipv6.filter(|_| listener.host_ip.is_ipv6()).map(|ipv6| IpAddr::V6(ipv6.ip));
@@ -234,6 +233,12 @@ impl Container {
 /// Whether ports can be published on a network.
 pub(crate) const fn publishes(network: &super::network::NetworkRecord) -> bool {
     !network.internal && network.gateway.is_some()
+}
+
+/// Why a container none of whose networks publishes can have no ports published.
+pub(crate) fn nowhere_to_publish(container: &Container) -> Error {
+    Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name()))
+        .hint("connect it to one that is not internal: netloom network connect")
 }
 
 /// Refuses networks that share addresses: a container could not tell which way an address is.

@@ -10,7 +10,7 @@ use netloom_runtime::{
 use super::{
     Daemon,
     checks::check_publications,
-    connect::publishes,
+    connect::{nowhere_to_publish, publishes},
     container::Container,
     error::{Error, Result},
 };
@@ -28,8 +28,7 @@ impl Daemon {
             let networks = container.networks_wanted();
             let open = networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)));
             if container.record.spec.network.mode != NetworkMode::Bridge || !open {
-                return Err(Error::conflict(format!("container `{}` is on no network that ports can be published on", container.name()))
-                    .hint("connect it to one that is not internal: netloom network connect"));
+                return Err(nowhere_to_publish(container));
             }
             check_publications(&state, &publications, None)?;
             (container.record.id.clone(), container.runs())
