@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, SERVER_IP, wait_until};
+use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, SERVER_IP, wait_for, wait_until};
 
 for_both!(
     the_outside_sees_the_hosts_address,
@@ -311,9 +311,12 @@ fn a_container_that_takes_all_the_sockets_it_can_leaves_the_others_theirs(nl: &N
     let take = "import socket\n\
                 for port in range(20000, 21500):\n\
                 \x20   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((\"\", port)); s.sendto(b\"x\", (\"10.99.0.1\", 9999)); s.close()\n";
-    nl.run_with_input("exec -i greedy python3 -", take).exits(0);
-    let held = nl.json("flows --format json").as_array().map_or(0, Vec::len);
-    assert!((300..500).contains(&held), "{held} flows");
+    // A busy machine answers its ARP late, and of what waits for the answer Linux keeps some 250 datagrams.
+    let held = wait_for("the container holds all that it may", || {
+        nl.run_with_input("exec -i greedy python3 -", take).exits(0);
+        nl.json("flows --format json").as_array().map(Vec::len).filter(|held| *held >= 300)
+    });
+    assert!(held < 500, "{held} flows");
     wait_until("the server listens", || nl.run("run --rm busybox wget -q -O /dev/null http://10.99.0.1:8080/").code == 0);
     assert_eq!(nl.ok("ps -q").lines().count(), 1);
     drop(server);
