@@ -44,6 +44,7 @@ impl Datagrams {
             socket.set_only_v6(true).map_err(|e| error(&e))?;
         }
         socket.bind(&any.into()).map_err(|e| error(&e))?;
+        receive_many(&socket);
         report(&socket, any.is_ipv6()).map_err(|errno| error(&errno.into()))?;
         Ok(Self { socket: socket.into(), both_families: false, dont_fragment: [false; 2], sends_runs: true })
     }
@@ -61,6 +62,7 @@ impl Datagrams {
             ipv4?;
         }
         report(&socket, ipv6)?;
+        receive_many(&socket);
         socket.set_nonblocking(true)?;
         // Another process may have left it set.
         let dont_fragment = [true; 2];
@@ -143,28 +145,30 @@ impl Datagrams {
         Ok(sendmsg(self.socket.as_raw_fd(), &[IoSlice::new(bytes)], given, MsgFlags::MSG_NOSIGNAL, Some(&peer))?)
     }
 
-    /// Receives a datagram, its traffic class and, on a published port, the address that its client sent it to.
+    /// Receives a datagram, or several that came together, its traffic class and, on a published port, the address that its client sent it to.
     pub(super) fn receive(&self, into: &mut [u8]) -> Result<Datagram, OutsideError> {
         uninterrupted(|| self.receive_at(into))
     }
 
     fn receive_at(&self, into: &mut [u8]) -> io::Result<Datagram> {
         const CLASSES: usize = cmsg_space::<u8>() + cmsg_space::<i32>();
-        let mut space = [0; cmsg_space::<libc::in_pktinfo>() + cmsg_space::<libc::in6_pktinfo>() + CLASSES];
+        const EACH: usize = cmsg_space::<i32>();
+        let mut space = [0; cmsg_space::<libc::in_pktinfo>() + cmsg_space::<libc::in6_pktinfo>() + CLASSES + EACH];
         let mut slices = [IoSliceMut::new(into)];
         let message = recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::empty())?;
-        let (mut to, mut traffic_class) = (None, 0);
+        let (mut to, mut traffic_class, mut each) = (None, 0, message.bytes);
         for ancillary in message.cmsgs()? {
             match ancillary {
                 ControlMessageOwned::Ipv4PacketInfo(info) => to = Some(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into()),
                 ControlMessageOwned::Ipv6PacketInfo(info) => to = Some(IpAddr::from(info.ipi6_addr.s6_addr).to_canonical()),
                 ControlMessageOwned::Ipv4Tos(class) => traffic_class = class,
                 ControlMessageOwned::Ipv6TClass(class) => traffic_class = u8::try_from(class).unwrap_or_default(),
+                ControlMessageOwned::UdpGroSegments(size) => each = usize::try_from(size).ok().filter(|size| *size > 0).unwrap_or(each),
                 _ => (),
             }
         }
         let from = message.address.as_ref().and_then(reports::address).ok_or(io::ErrorKind::InvalidData)?;
-        Ok(Datagram { len: message.bytes, from, to, traffic_class })
+        Ok(Datagram { len: message.bytes, each, from, to, traffic_class })
     }
 
     /// The oldest error in the queue.
@@ -172,6 +176,19 @@ impl Datagrams {
         let mut payload = [0; Quote::MAX];
         let reports::Reported { to, error, report, quoted } = reports::next(self.socket.as_raw_fd(), &mut payload)?;
         Some(DatagramError { to, error, report, quote: Quote::of(payload.get(..quoted).unwrap_or_default()) })
+    }
+}
+
+/// Bytes of datagrams that may wait in a socket, without what the kernel keeps for each: some milliseconds of a fast sender, so that a
+/// worker off its processor loses none.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// Makes room for what comes while the worker is busy, as much of it as the host allows (socket(7), SO_RCVBUF), which takes no memory until
+/// it comes; and takes what the kernel has put together as it is (udp(7), UDP_GRO), where it knows how.
+fn receive_many(socket: &Socket) {
+    let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
+    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     }
 }
 
@@ -212,6 +229,31 @@ mod tests {
             assert!(by_one_call, "the kernel refused {count} of {len} bytes");
             assert!(heard == (0..count).map(|at| vec![at as u8; len]).collect::<Vec<_>>(), "{count} of {len} bytes");
         }
+    }
+
+    #[test]
+    fn what_was_sent_by_one_call_is_received_by_one() {
+        let receiver = Datagrams::bind(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let SocketAddr::V4(at) = receiver.socket.local_addr().unwrap() else { panic!("not IPv4") };
+        let mut sender = Datagrams::bind(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let with = Departure { traffic_class: 0xb8, ..Departure::default() };
+        let bytes: Vec<u8> = (0..20 * 1000 + 7).map(|at| (at / 1000) as u8).collect();
+        assert_eq!(sender.send_run((Ipv4Addr::LOCALHOST, at.port()).into(), with, 1000, &bytes), 0);
+        let mut room = vec![0; 65_536];
+        let Datagram { len, each, traffic_class, .. } = receiver.receive(&mut room).unwrap();
+        assert_eq!((len, each, traffic_class), (bytes.len(), 1000, 0xb8));
+        assert!(room[..len] == bytes);
+        assert_eq!(receiver.receive(&mut room).map(|datagram| datagram.len), Err(OutsideError::WouldBlock));
+        sender.send((Ipv4Addr::LOCALHOST, at.port()).into(), with, b"alone").unwrap();
+        assert_eq!(receiver.receive(&mut room).map(|datagram| (datagram.len, datagram.each)), Ok((5, 5)));
+    }
+
+    #[test]
+    fn more_waits_in_a_socket_than_the_host_gives_by_itself() {
+        let plain = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+        let ours = Datagrams::bind(Ipv4Addr::LOCALHOST.into()).unwrap();
+        let room = socket2::SockRef::from(&ours.socket).recv_buffer_size().unwrap();
+        assert!(room >= plain.recv_buffer_size().unwrap() * 2, "{room} bytes");
     }
 
     #[test]

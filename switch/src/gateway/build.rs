@@ -180,12 +180,12 @@ impl Builder {
         *header = [a, b, c, d, e, f, g, h];
     }
 
-    /// Sends `count` datagrams of `len` bytes of payload each, which stand in place one behind the other, as one superframe. Each fits into
-    /// a packet of the network, and all together into one of any.
-    pub(super) fn send_udp_run(&mut self, outside: &mut impl Outside, link: Link, datagram: Udp, (len, count): (usize, usize)) {
+    /// Sends datagrams of `len` bytes of payload each, the last of which may have fewer, as one superframe: `bytes` stand in place, one
+    /// payload behind the other. Each fits into a packet of the network, and all together into one of any.
+    pub(super) fn send_udp_run(&mut self, outside: &mut impl Outside, link: Link, datagram: Udp, (len, bytes): (usize, usize)) {
         let Udp { source, source_port, destination, destination_port, traffic_class, .. } = datagram;
         let ip = Ip { traffic_class, ..Ip::whole(source, destination, protocol::UDP) };
-        let (Ok(length), Ok(size)) = (u16::try_from(UDP_HEADER + len * count), u16::try_from(len)) else { return };
+        let (Ok(length), Ok(size)) = (u16::try_from(UDP_HEADER + bytes), u16::try_from(len)) else { return };
         let sum = checksum::fold(checksum::pseudo(source, destination, protocol::UDP, length));
         self.write_udp((source_port, destination_port), length, sum);
         let checksum = Checksum::Partial { start: transport_at(source), offset: 6 };

@@ -57,15 +57,25 @@ impl OutsideError {
     }
 }
 
-/// A datagram read from a host socket.
+/// A datagram read from a host socket, or several from one peer that the kernel put one behind the other (udp(7), UDP_GRO).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Datagram {
+    /// Bytes of payload in all.
     pub len: usize,
+    /// Bytes of each, but for the last, which may be shorter. Of one alone, its length.
+    pub each: usize,
     pub from: SocketAddr,
     /// The host address it was sent to, where the kernel tells.
     pub to: Option<IpAddr>,
     /// DSCP and ECN as it arrived; 0 where the kernel does not tell.
     pub traffic_class: u8,
+}
+
+impl Datagram {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.len.div_ceil(self.each.max(1)).max(1)
+    }
 }
 
 /// What a datagram leaves the host with, beside what it says.
@@ -189,7 +199,7 @@ pub trait Outside {
     /// Sends one datagram.
     fn udp_send(&mut self, socket: SocketId, to: SocketAddr, with: Departure, bytes: &[u8]) -> Result<(), OutsideError>;
 
-    /// Reads one datagram.
+    /// Reads one datagram, or several that came together.
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError>;
 
     /// Takes the next error that a router or a peer reported on a UDP socket, or the host itself found (Linux: IP_RECVERR and the

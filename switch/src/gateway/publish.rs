@@ -70,8 +70,11 @@ impl Publications {
         publication.more = false;
         let to = publication.to;
         let mut arrivals = Arrivals::default();
-        for _ in 0..BUDGET {
-            let datagram = match outside.udp_recv(socket, core.builder.udp_behind(arrivals.waiting())) {
+        let mut taken = 0;
+        while taken < BUDGET {
+            let heard = outside.udp_recv(socket, core.builder.udp_behind(arrivals.waiting()));
+            taken += heard.map_or(1, |datagram| datagram.count());
+            let datagram = match heard {
                 Ok(datagram) => datagram,
                 Err(OutsideError::WouldBlock | OutsideError::Failed) => return arrivals.end(core, outside),
                 // Said once for each error that was reported; what has come stands behind it.
@@ -91,10 +94,11 @@ impl Publications {
                         client.active = now;
                         client.local = datagram.to;
                     }
-                    let Datagram { traffic_class, len, .. } = datagram;
-                    arrivals.take(core, Arrival { to: container, source: key.client, inside: to, traffic_class, len }, outside);
+                    let Datagram { traffic_class, len, each, .. } = datagram;
+                    let arrival = Arrival { to: container, source: key.client, inside: to, traffic_class, len: each };
+                    arrivals.take(core, arrival, len, outside);
                 }
-                Err(reason) => outside.dropped(reason),
+                Err(reason) => (0..datagram.count()).for_each(|_| outside.dropped(reason)),
             }
         }
         arrivals.end(core, outside);

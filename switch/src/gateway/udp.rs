@@ -179,19 +179,22 @@ impl UdpTable {
         mapping.more = false;
         let (socket, container) = (mapping.socket, mapping.container);
         let mut arrivals = Arrivals::default();
-        for _ in 0..BUDGET {
-            match outside.udp_recv(socket, core.builder.udp_behind(arrivals.waiting())) {
+        let mut taken = 0;
+        while taken < BUDGET {
+            let heard = outside.udp_recv(socket, core.builder.udp_behind(arrivals.waiting()));
+            taken += heard.map_or(1, |datagram| datagram.count());
+            match heard {
                 Ok(datagram) => {
                     let Some(source) = policy::apparent(&core.view, datagram.from.ip()) else {
-                        outside.dropped(DropReason::GatewayForbidden);
+                        (0..datagram.count()).for_each(|_| outside.dropped(DropReason::GatewayForbidden));
                         continue;
                     };
                     if let Some(mapping) = self.0.get_mut(&inside) {
                         mapping.active = now;
                     }
                     let source = SocketAddr::new(source, datagram.from.port());
-                    let Datagram { traffic_class, len, .. } = datagram;
-                    arrivals.take(core, Arrival { to: container, source, inside, traffic_class, len }, outside);
+                    let Datagram { traffic_class, len, each, .. } = datagram;
+                    arrivals.take(core, Arrival { to: container, source, inside, traffic_class, len: each }, len, outside);
                 }
                 Err(OutsideError::WouldBlock | OutsideError::Failed) => return arrivals.end(core, outside),
                 // Said once for each error that was reported; what has come stands behind it.

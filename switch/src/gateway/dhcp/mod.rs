@@ -143,7 +143,7 @@ impl Dhcp {
         if let Some(room) = core.builder.udp_payload().get_mut(..bytes.len()) {
             room.copy_from_slice(&bytes);
             let (from, to) = (SocketAddr::new(IpAddr::V4(own), SERVER_PORT), SocketAddr::new(IpAddr::V4(to), CLIENT_PORT));
-            core.deliver_udp(Arrival { to: mac, source: from, inside: to, traffic_class: 0, len: bytes.len() }, outside);
+            core.deliver_udp(Arrival { to: mac, source: from, inside: to, traffic_class: 0, len: bytes.len() }, bytes.len(), outside);
         }
     }
 }

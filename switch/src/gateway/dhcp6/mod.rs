@@ -187,7 +187,7 @@ impl Dhcp6 {
             room.copy_from_slice(&bytes);
             let (from, to) = (SocketAddr::new(own, SERVER_PORT), SocketAddr::new(IpAddr::V6(to), CLIENT_PORT));
             let (to, inside) = (answer.exchange.client, to);
-            core.deliver_udp(Arrival { to, source: from, inside, traffic_class: 0, len: bytes.len() }, outside);
+            core.deliver_udp(Arrival { to, source: from, inside, traffic_class: 0, len: bytes.len() }, bytes.len(), outside);
         }
     }
 }

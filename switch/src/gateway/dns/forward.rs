@@ -12,7 +12,7 @@ use hickory_proto::{
 };
 
 use super::{
-    super::{Core, Departure, Direction, Flow, Outside, OutsideError, Readiness, SocketId, sockets::Owner},
+    super::{Core, Datagram, Departure, Direction, Flow, Outside, OutsideError, Readiness, SocketId, sockets::Owner},
     Asker, Dns, PORT, Way, answer, deliver,
     upstream::Upstream,
 };
@@ -39,6 +39,7 @@ pub(super) struct Query {
 }
 
 /// What a datagram on a query's socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// Of this length, to be passed on.
     Answer(usize),
@@ -138,7 +139,13 @@ impl Dns {
             let Some(query) = self.queries.get(&socket) else { return };
             let room = core.builder.udp_payload();
             let heard = match outside.udp_recv(socket, room) {
-                Ok(datagram) => query.hear(datagram.from, room.get(..datagram.len).unwrap_or_default()),
+                Ok(Datagram { len, each, from, .. }) => {
+                    let messages = room.get(..len).unwrap_or_default().chunks(each.max(1));
+                    let mut heard = messages.map(|message| query.hear(from, message)).enumerate();
+                    let (place, heard) = heard.find(|(_, heard)| *heard != Heard::Nothing).unwrap_or((0, Heard::Nothing));
+                    core.builder.move_udp(place * each, each);
+                    heard
+                }
                 Err(OutsideError::WouldBlock) => return,
                 Err(_) => Heard::Failed,
             };

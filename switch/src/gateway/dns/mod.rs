@@ -159,5 +159,5 @@ impl Dns {
 
 /// Sends the message that stands in the builder to a client over UDP.
 fn deliver(core: &mut Core, (container, server): (Mac, SocketAddr), inside: SocketAddr, len: usize, outside: &mut impl Outside) {
-    core.deliver_udp(Arrival { to: container, source: server, inside, traffic_class: 0, len }, outside);
+    core.deliver_udp(Arrival { to: container, source: server, inside, traffic_class: 0, len }, len, outside);
 }

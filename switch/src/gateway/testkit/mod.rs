@@ -94,6 +94,8 @@ pub struct FakeUdp {
     pub inbox: VecDeque<(SocketAddr, Option<IpAddr>, Vec<u8>)>,
     /// The traffic class of everything that comes in.
     pub traffic_class: u8,
+    /// What is in the inbox are runs of datagrams of so many bytes.
+    pub each: Option<usize>,
     pub errors: VecDeque<DatagramError>,
     /// What the next sends fail with.
     pub send_errors: VecDeque<OutsideError>,
@@ -282,7 +284,7 @@ impl Outside for World {
         udp.waits = udp.inbox.is_empty();
         let (from, to, bytes) = udp.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
         let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;
-        Ok(Datagram { len, from, to, traffic_class: udp.traffic_class })
+        Ok(Datagram { len, each: udp.each.map_or(len, |each| each.min(len)), from, to, traffic_class: udp.traffic_class })
     }
 
     fn udp_error(&mut self, socket: SocketId) -> Option<DatagramError> {

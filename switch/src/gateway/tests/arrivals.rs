@@ -71,6 +71,54 @@ fn a_run_is_no_longer_than_the_kernel_takes_nor_than_a_packet() {
     }
 }
 
+/// What one read of the kernel's gives: `count` of `len` bytes each and one of `last`.
+fn together(len: usize, count: usize, last: usize) -> (Datagram, Vec<Datagram>) {
+    let apart: Vec<_> = (0..=count).map(|number| numbered(0, if number < count { len } else { last }, number)).collect();
+    let bytes = apart.iter().flat_map(|(_, payload)| payload.clone()).collect();
+    ((PEERS[0].into(), bytes), apart)
+}
+
+#[test]
+fn what_the_kernel_put_together_stays_together() {
+    let many = [
+        // (each, how many, the last, packets of the network, frames)
+        (1200, 50, 1200, 1500, 1),
+        (1200, 50, 7, 1500, 1),
+        (500, 127, 500, 1500, 2),
+        (10, 127, 9, 1500, 2),
+        (1400, 45, 3, 1280, 2 * 45 + 1),
+        (65_000, 1, 507, 1500, 44 + 1),
+    ];
+    for (len, count, last, mtu, frames) in many {
+        let mut lab = Lab::new(GatewayConfig { mtu, ..config() });
+        lab.send(7000, PEERS[0], b"x").unwrap();
+        let socket = lab.mapped();
+        lab.world.udp.get_mut(&socket).unwrap().each = Some(len);
+        let (one, apart) = together(len, count, last);
+        lab.arrive_together(socket, &[one]);
+        assert_eq!(lab.world.emitted.len(), frames, "{count} of {len} bytes and {last}");
+        if frames <= 2 {
+            assert_eq!(lab.delivered().0, apart, "{count} of {len} bytes and {last}");
+        }
+    }
+}
+
+#[test]
+fn of_what_came_together_each_counts_against_the_turn_and_when_it_is_dropped() {
+    let mut lab = Lab::new(config());
+    lab.send(7000, PEERS[0], b"x").unwrap();
+    let socket = lab.mapped();
+    lab.world.udp.get_mut(&socket).unwrap().each = Some(100);
+    let (one, _) = together(100, BUDGET - 1, 100);
+    lab.arrive_together(socket, &[one.clone(), one]);
+    assert_eq!(lab.delivered().0.len(), BUDGET, "the second waits for the next turn");
+    lab.pass(std::time::Duration::from_millis(1));
+    assert_eq!(lab.delivered().0.len(), BUDGET);
+    let (forbidden, _) = together(100, 9, 1);
+    lab.arrive_together(socket, &[(([127, 0, 0, 1], 99).into(), forbidden.1)]);
+    assert_eq!(lab.world.drops, vec![DropReason::GatewayForbidden; 10]);
+}
+
 #[test]
 fn an_error_on_the_way_neither_loses_nor_changes_what_waits() {
     let mut lab = Lab::new(config());
@@ -83,6 +131,24 @@ fn an_error_on_the_way_neither_loses_nor_changes_what_waits() {
 }
 
 proptest! {
+    #[test]
+    fn whatever_comes_together_goes_in_whole_and_in_its_order(
+        all in prop::collection::vec((0..2usize, prop_oneof![1..4000usize, Just(64), Just(640), Just(64_000)]), 1..100),
+        each in prop_oneof![Just(64usize), Just(1472), 1..200usize]
+    ) {
+        let all: Vec<_> = all.into_iter().enumerate().map(|(number, (peer, len))| numbered(peer, len, number)).collect();
+        let apart: Vec<_> = all.iter().flat_map(|(from, bytes)| bytes.chunks(each).map(|payload| (*from, payload.to_vec()))).collect();
+        let mut lab = Lab::new(config());
+        lab.send(7000, PEERS[0], b"x").unwrap();
+        let socket = lab.mapped();
+        lab.world.udp.get_mut(&socket).unwrap().each = Some(each);
+        lab.arrive_together(socket, &all);
+        for _ in 0..apart.len() {
+            lab.pass(std::time::Duration::from_millis(1));
+        }
+        prop_assert_eq!(lab.delivered().0, apart);
+    }
+
     #[test]
     fn whatever_comes_goes_in_whole_and_in_its_order(
         all in prop::collection::vec((0..2usize, prop_oneof![Just(0usize), Just(64), Just(64), Just(64), 1..200usize, Just(1472)]), 1..300)

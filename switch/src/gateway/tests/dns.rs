@@ -69,7 +69,14 @@ impl Lab {
 
     fn arrive(&mut self, socket: SocketId, from: SocketAddr, message: &Message) {
         let bytes = message.to_vec().unwrap();
-        self.world.udp.get_mut(&socket).unwrap().inbox.push_back((from, None, bytes));
+        self.arrive_together(socket, from, &[bytes]);
+    }
+
+    /// These have come by one read.
+    fn arrive_together(&mut self, socket: SocketId, from: SocketAddr, messages: &[Vec<u8>]) {
+        let udp = self.world.udp.get_mut(&socket).unwrap();
+        udp.each = messages.first().map(Vec::len);
+        udp.inbox.push_back((from, None, messages.concat()));
         for (socket, what) in self.world.notices() {
             self.gateway.ready(self.now, socket, what, &mut self.world);
         }
@@ -186,6 +193,19 @@ fn forged_answers_are_not_taken() {
     assert!(lab.answer().is_none());
     assert_eq!(lab.world.drops, [DropReason::GatewayForbidden; 5]);
     lab.arrive(socket, resolver, &honest);
+    assert_eq!(addresses(&lab.answer().unwrap()), [IpAddr::from([1, 1, 1, 1])]);
+}
+
+#[test]
+fn an_answer_is_found_behind_a_forgery_that_came_together_with_it() {
+    let mut lab = Lab::new(config());
+    lab.ask(&query(77, "example.com.", RecordType::A).to_vec().unwrap()).unwrap();
+    let (socket, resolver, asked) = lab.asked();
+    let honest = response(&asked, [1, 1, 1, 1]);
+    let mut forged = response(&asked, [6, 6, 6, 6]);
+    forged.metadata.id = forged.metadata.id.wrapping_add(1);
+    let messages = [forged, honest].map(|message| message.to_vec().unwrap());
+    lab.arrive_together(socket, resolver, &messages);
     assert_eq!(addresses(&lab.answer().unwrap()), [IpAddr::from([1, 1, 1, 1])]);
 }
 
