@@ -18,13 +18,10 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use netloom_runtime::{channel, socket_path::SocketPath};
-use nix::{
-    fcntl::{Flock, FlockArg},
-    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
-};
+use nix::fcntl::{Flock, FlockArg};
 use tokio::{
     net::{UnixListener, UnixStream},
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{SignalKind, signal},
     time::{Instant, interval, sleep, timeout},
 };
 
@@ -46,7 +43,6 @@ pub(super) async fn until_idle(daemon: &Arc<Daemon>, ready: impl FnOnce() -> Res
     let mut sockets = Sockets::bind(daemon)?;
     ready()?;
     tokio::spawn(Arc::clone(daemon).come_back());
-    tokio::spawn(reap(signal(SignalKind::child()).map_err(MainError::io("watch for children"))?));
     loop {
         let lock = tokio::select! {
             () = sockets.serve(daemon, &router) => return Ok(()),
@@ -60,18 +56,6 @@ pub(super) async fn until_idle(daemon: &Arc<Daemon>, ready: impl FnOnce() -> Res
             return Ok(());
         }
         sockets = Sockets::bind(daemon)?;
-    }
-}
-
-/// Supervisors that this daemon spawned are its children.
-async fn reap(mut ended: Signal) {
-    while ended.recv().await.is_some() {
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            if status == WaitStatus::StillAlive {
-                break;
-            }
-            tracing::debug!(?status, "a child has ended");
-        }
     }
 }
 

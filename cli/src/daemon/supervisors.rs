@@ -232,20 +232,20 @@ impl Daemon {
         namespace.as_ref().map(|namespace| namespace.try_clone().map_err(failed)).transpose()
     }
 
-    /// Removes the writable layers that ended supervisors left on a disk.
+    /// Removes the writable layers that ended supervisors left on a disk, until there is none but of those that live. A user's instances may
+    /// share a disk, so that what is found unused first need not be ours.
     pub(crate) async fn sweep_layers(&self) {
         for _ in 0..SWEEP_TRIES {
             let Layers { names, unused } = self.launcher.layers();
-            if unused {
-                match self.user_namespace().await {
-                    Ok(namespace) => namespace.into_iter().for_each(|namespace| self.launcher.sweep_layers(namespace)),
-                    Err(error) => tracing::error!(error = error.message, "layers that nobody uses stay"),
-                }
-                return;
-            }
             let lives = |name: &String| self.state().containers.get(name).is_some_and(|container| container.link.is_some());
             if names.iter().all(lives) {
                 return;
+            }
+            if unused {
+                match self.user_namespace().await {
+                    Ok(namespace) => namespace.into_iter().for_each(|namespace| self.launcher.sweep_layers(namespace)),
+                    Err(error) => return tracing::error!(error = error.message, "layers that nobody uses stay"),
+                }
             }
             // The kernel may still be about to let go of the one whose supervisor has just ended.
             tokio::time::sleep(SWEEP_PAUSE).await;
@@ -321,5 +321,26 @@ impl Launcher for Processes {
         if let Err(error) = thread::Builder::new().name("sweep".to_owned()).spawn(sweep) {
             tracing::error!(%error, "layers that nobody uses stay");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, sync::atomic::Ordering::Relaxed};
+
+    use super::*;
+    use crate::daemon::testkit::{Layered, Scratch};
+
+    /// Another instance's layer is free while ours is not yet.
+    #[tokio::test]
+    async fn a_layer_is_swept_however_many_of_others_are_free_before_it() {
+        let seen = |names: &[&str], unused| Layers { names: names.iter().map(ToString::to_string).collect(), unused };
+        let seen = [seen(&["ours", "theirs"], true), seen(&["ours"], false), seen(&["ours"], true), seen(&[], false)];
+        let (launcher, sweeps) = Layered::new(seen, || File::open("/dev/null").unwrap().into());
+        let scratch = Scratch::new();
+        let daemon = scratch.daemon_with(Box::new(launcher), &[]);
+        daemon.settled.send_replace(true);
+        daemon.sweep_layers().await;
+        assert_eq!(sweeps.load(Relaxed), 2);
     }
 }

@@ -1,7 +1,7 @@
 //! A daemon without a kernel: a data plane that remembers, and supervisors that speak the protocol over a socket pair.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
@@ -56,9 +56,14 @@ impl Scratch {
 
     /// The same on a host with these routes.
     pub(crate) fn daemon_on(&self, routes: &[ipnet::IpNet]) -> Arc<Daemon> {
+        self.daemon_with(Box::new(Nobody), routes)
+    }
+
+    /// The same with this to start and to sweep.
+    pub(crate) fn daemon_with(&self, launcher: Box<dyn Launcher>, routes: &[ipnet::IpNet]) -> Arc<Daemon> {
         let paths = Paths::at(&self.0);
         paths.make_root().unwrap();
-        let daemon = Daemon::new(paths, Box::new(Remembering::default()), Box::new(Nobody), 1);
+        let daemon = Daemon::new(paths, Box::new(Remembering::default()), launcher, 1);
         daemon.restore(routes).unwrap();
         Arc::new(daemon)
     }
@@ -90,6 +95,41 @@ impl Launcher for Nobody {
     }
 
     fn sweep_layers(&self, _: OwnedFd) {}
+}
+
+/// Finds these layers, look by look, and counts how often they are swept.
+#[derive(Debug)]
+pub(crate) struct Layered {
+    seen: Mutex<VecDeque<Layers>>,
+    namespace: fn() -> OwnedFd,
+    sweeps: Arc<AtomicU32>,
+}
+
+impl Layered {
+    pub(crate) fn new(seen: impl Into<VecDeque<Layers>>, namespace: fn() -> OwnedFd) -> (Self, Arc<AtomicU32>) {
+        let sweeps = Arc::default();
+        (Self { seen: Mutex::new(seen.into()), namespace, sweeps: Arc::clone(&sweeps) }, sweeps)
+    }
+}
+
+impl Launcher for Layered {
+    fn supervisor(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn sweep_groups(&self, _: &str) {}
+
+    fn user_namespace(&self) -> Result<Option<OwnedFd>> {
+        Ok(Some((self.namespace)()))
+    }
+
+    fn layers(&self) -> Layers {
+        self.seen.lock().unwrap().pop_front().expect("it stops looking")
+    }
+
+    fn sweep_layers(&self, _: OwnedFd) {
+        self.sweeps.fetch_add(1, Relaxed);
+    }
 }
 
 /// A data plane that keeps what it was told; its port numbers are never used twice.
