@@ -431,6 +431,29 @@ fn a_busy_port_leaves_a_quiet_one_its_turn() {
 }
 
 #[test]
+fn a_socket_that_is_never_empty_leaves_the_others_their_turn() {
+    const ALL: usize = 1000;
+    let inbox = Arc::new(Inbox::new().unwrap());
+    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start(), Bell::new().0).unwrap();
+    let (fabric, network) = fabric(1);
+    let a = attach(&fabric, network, 2);
+    let [published, sender] = [0, 1].map(|_| std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let socket = published.try_clone().unwrap().into();
+    let listener = ListenerConfig { socket, protocol: crate::spec::Protocol::Udp, to: ([10, 0, 0, 2], 7000).into() };
+    fabric.listen(network, a.port, listener).unwrap();
+    let key = PortKey { network, port: a.port };
+    let port = fabric.workers[0].inbox.ask(move |worker| worker.take(key)).unwrap().unwrap();
+    worker.give(port).map_err(|(_, errno)| errno).unwrap();
+    for _ in 0..ALL {
+        sender.send_to(b"noise", published.local_addr().unwrap()).unwrap();
+    }
+    assert!(worker.turn().is_continue());
+    let left = std::iter::from_fn(|| published.recv(&mut [0; 16]).ok()).count();
+    assert!(left > 0, "a turn without an end");
+    assert!(left < ALL, "nothing was read");
+}
+
+#[test]
 fn a_full_port_loses_frames_and_counts_them() {
     let (fabric, network) = fabric(1);
     let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));

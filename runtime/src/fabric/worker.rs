@@ -78,6 +78,8 @@ pub(super) struct Worker {
     slots: HashMap<PortKey, Slot>,
     sources: Sources,
     timers: Timers,
+    /// What this turn has taken out of them; empty between two turns.
+    due: Vec<Due>,
     ready: VecDeque<Token>,
     rung: bool,
     stopping: bool,
@@ -103,6 +105,7 @@ impl Worker {
             slots: HashMap::new(),
             sources,
             timers: Timers::default(),
+            due: Vec::new(),
             ready: VecDeque::new(),
             rung: false,
             stopping: false,
@@ -136,9 +139,7 @@ impl Worker {
         for _ in 0..self.ready.len() {
             self.serve();
         }
-        while let Some(due) = self.timers.next(self.now) {
-            self.due(due);
-        }
+        self.look_at_due();
         if self.rung {
             self.read_inbox();
         }
@@ -267,7 +268,15 @@ impl Worker {
         self.books.last.clone()
     }
 
-    fn due(&mut self, due: Due) {
+    /// What is due is taken out first: whoever has more to do asks for this very instant again, and that is the next turn.
+    fn look_at_due(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(std::iter::from_fn(|| self.timers.next(self.now)));
+        due.drain(..).for_each(|due| self.look_at(due));
+        self.due = due;
+    }
+
+    fn look_at(&mut self, due: Due) {
         match due {
             Due::Ageing => self.age_all(),
             Due::Gateway(slot) => _ = self.with_port(slot, |port, at, _| port.timer(at)),
