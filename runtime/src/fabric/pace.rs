@@ -2,7 +2,7 @@
 //!
 //! A flood of small frames is worth as many as there are rooms. One frame at a time is worth one, since each read in vain costs
 //! something too; and large frames are worth few, since what was read last is then no longer in the processor's nearest cache
-//! when it is written.
+//! when it is written. A frame that goes to many ports is as large as all that is written of it: others wait for that.
 
 /// Bytes that one round may read, about.
 const BYTES: usize = 64 * 1024;
@@ -26,7 +26,7 @@ impl Pace {
         self.fitting(if last > FEW { last + 1 } else { 1 })
     }
 
-    /// A round of `asked` gave `frames` of `bytes` together: how many to read next.
+    /// A round of `asked` gave `frames`, for which `bytes` together were written: how many to read next.
     pub(super) fn next(&mut self, asked: usize, frames: usize, bytes: usize) -> usize {
         self.frames += frames;
         if frames > 0 {

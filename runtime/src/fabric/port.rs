@@ -34,7 +34,8 @@ use super::{
 };
 use crate::spec::Protocol;
 
-/// Frames that a port gets in one turn before others have theirs: a few hundred microseconds of the largest.
+/// Frames that a port gets in one turn before others have theirs: a few hundred microseconds of the largest. One that goes to many ports
+/// counts as so many.
 const FRAMES: usize = 32;
 
 /// Connections that a listener gets in one turn.
@@ -179,19 +180,19 @@ impl Port {
         let (mut left, mut asked) = (FRAMES, self.pace.begin());
         while left > 0 {
             asked = burst.read(&*self.io, asked.min(left));
-            let (mut frames, mut bytes, mut end) = (0, 0, None);
+            let (mut frames, mut bytes, mut written, mut end) = (0, 0, 0, None);
             for room in 0..asked {
                 match burst.held(room) {
                     Ok(held) => {
-                        (frames, bytes) = (frames + 1, bytes + held.len);
-                        self.serve(at, &table, burst, room);
+                        let ports = self.serve(at, &table, burst, room);
+                        (frames, bytes, written) = (frames + 1, bytes + held.len * ports, written + ports);
                     }
                     Err(RecvError::Unfit { len, reason }) => network.switch.refuse(self.key.port, len, reason),
                     Err(ended) => end = Some(ended),
                 }
             }
             burst.flush(&table, &self.counters);
-            left -= asked;
+            left = left.saturating_sub(asked.max(written));
             asked = self.pace.next(asked, frames, bytes);
             match end {
                 None => (),
@@ -205,13 +206,15 @@ impl Port {
         Progress::More
     }
 
-    /// The switch's verdict on one frame, carried out: to the gateway at once, elsewhere with the burst.
-    fn serve(&mut self, at: &mut Place<'_>, table: &EgressTable, burst: &mut Burst, room: usize) {
+    /// The switch's verdict on one frame, carried out: to the gateway at once, elsewhere with the burst. To how many ports it went; one
+    /// that went nowhere has cost as much as one that went somewhere.
+    fn serve(&mut self, at: &mut Place<'_>, table: &EgressTable, burst: &mut Burst, room: usize) -> usize {
         match self.network.switch.handle(at.now, self.key.port, &burst.frame(room)) {
             Verdict::Forward(port) => self.egress(at, table, burst, room, port),
-            Verdict::Flood(ports) => ports.iter().for_each(|port| self.egress(at, table, burst, room, port)),
+            Verdict::Flood(ports) => return ports.iter().map(|port| self.egress(at, table, burst, room, port)).count().max(1),
             Verdict::Drop(_) => (),
         }
+        1
     }
 
     /// The way out of a frame: the gateway is this port's own, everything else a way in the table.
