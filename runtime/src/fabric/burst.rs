@@ -9,7 +9,15 @@
 //! one writes as many; elsewhere each is read and written by a call of its own. What goes to one port keeps its order, whichever
 //! way it goes. Nothing here waits, and nothing decides.
 
-use std::{io, ops::Range, os::fd::BorrowedFd};
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{fs::OpenOptionsExt, net::UnixDatagram},
+    },
+};
 
 use netloom_switch::{
     DropReason, Frame, Offload, PortCounters, PortId,
@@ -51,6 +59,9 @@ enum Rooms {
     Single(Vec<u8>),
 }
 
+/// What became of a frame whose room is a broken ring's.
+const GONE: i32 = -Errno::IO.raw_os_error();
+
 #[derive(Debug)]
 pub(super) struct Burst {
     rooms: Rooms,
@@ -79,29 +90,35 @@ impl Burst {
         self.writes.clear();
         self.rooms.mend();
         let count = count.min(ROOMS);
-        let answers = self.answers.get_mut(..count).unwrap_or_default();
-        match (&mut self.rooms, io.way()) {
-            (Rooms::Ring(ring), Some(Way::Tap(fd))) if count > 1 => {
-                ring.read(fd, (0..count).map(|room| room * ROOM..(room + 1) * ROOM), answers);
-                for ((held, room), answer) in self.held.iter_mut().zip(ring.memory().as_chunks().0).zip(answers) {
-                    *held = of_tap(room, *answer);
-                }
-                count
-            }
-            (Rooms::Ring(ring), Some(Way::Packet(fd))) if count > 1 => {
-                ring.receive(fd, (0..count).map(|room| room * ROOM + HEADER_AT..(room + 1) * ROOM), answers);
-                for (room, (held, answer)) in self.held.iter_mut().zip(answers).enumerate() {
-                    *held = of_packet(ring, room, *answer);
-                }
-                count
-            }
-            (rooms, _) => {
-                if let ([held, ..], Some(room)) = (&mut self.held, rooms.get_mut(0)) {
-                    *held = io.recv(room);
-                }
-                1
-            }
+        if count > 1 && self.read_together(io, count).is_some() {
+            return count;
         }
+        // If the ring failed just now, what it has read is lost, and what it has not must not wait for a notice that was given already.
+        self.rooms.mend();
+        if let ([held, ..], Some(room)) = (&mut self.held, self.rooms.get_mut(0)) {
+            *held = io.recv(room);
+        }
+        1
+    }
+
+    /// `None`: there is no ring, or it has failed.
+    fn read_together(&mut self, io: &dyn PortIo, count: usize) -> Option<()> {
+        let (Rooms::Ring(ring), Some(way)) = (&mut self.rooms, io.way()) else { return None };
+        let answers = self.answers.get_mut(..count)?;
+        match way {
+            Way::Tap(fd) => ring.read(fd, (0..count).map(|room| room * ROOM..(room + 1) * ROOM), answers),
+            Way::Packet(fd) => ring.receive(fd, (0..count).map(|room| room * ROOM + HEADER_AT..(room + 1) * ROOM), answers),
+        }
+        if ring.is_broken() {
+            return None;
+        }
+        for (room, (held, answer)) in self.held.iter_mut().zip(answers).enumerate() {
+            *held = match way {
+                Way::Tap(_) => ring.memory().as_chunks().0.get(room).map_or(Err(RecvError::Empty), |room| of_tap(room, *answer)),
+                Way::Packet(_) => of_packet(ring, room, *answer),
+            };
+        }
+        Some(())
     }
 
     /// What a room holds.
@@ -152,7 +169,7 @@ impl Burst {
             _ => {
                 for (one, answer) in writes.iter().zip(&mut *answers) {
                     let way = table.get(one.to).and_then(descriptor).zip(rooms.bytes().get(one.bytes.clone()));
-                    *answer = way.map_or(0, |(fd, bytes)| write(fd, bytes).map_or_else(|errno| -errno.raw_os_error(), |_| 0));
+                    *answer = way.map_or(GONE, |(fd, bytes)| write(fd, bytes).map_or_else(|errno| -errno.raw_os_error(), |_| 0));
                 }
             }
         }
@@ -174,7 +191,20 @@ fn ring(rooms: usize) -> io::Result<Ring> {
     if Feature::Uring.is_off() {
         return Err(io::ErrorKind::Unsupported.into());
     }
-    Ring::new(WRITES as u32, vec![0; rooms * ROOM])
+    let mut ring = Ring::new(WRITES as u32, vec![0; rooms * ROOM])?;
+    let (socket, _) = UnixDatagram::pair()?;
+    let tun = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun").ok();
+    let files = std::iter::once(socket.as_fd()).chain(tun.as_ref().map(File::as_fd));
+    if files.into_iter().all(|file| never_waits(&mut ring, file)) { Ok(ring) } else { Err(io::ErrorKind::Unsupported.into()) }
+}
+
+/// Whether the kernel reads this kind of file without waiting if it is told to (preadv2(2), RWF_NOWAIT): TUN since Linux 6.4, sockets since
+/// 6.5. One of no interface has nothing to read, and that is not the question.
+fn never_waits(ring: &mut Ring, file: BorrowedFd<'_>) -> bool {
+    let mut answer = [0];
+    ring.read(file, std::iter::once(0..0), &mut answer);
+    let [answer] = answer;
+    answer != -Errno::OPNOTSUPP.raw_os_error()
 }
 
 impl Rooms {
@@ -379,6 +409,14 @@ mod tests {
             assert_eq!([went(&two), went(&four)], [0, 1].map(|_| came.iter().map(|frame| wire(frame)).collect::<Vec<_>>()));
             assert_eq!(went(&three), came.iter().map(|frame| native(frame)).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn a_kind_of_file_that_would_wait_is_found_out() {
+        let Ok(mut ring) = Ring::new(4, vec![0; 64]) else { return };
+        let (socket, _) = pair();
+        assert!(never_waits(&mut ring, socket.as_fd()));
+        assert!(!never_waits(&mut ring, File::open("/proc/self/status").unwrap().as_fd()));
     }
 
     #[test]
