@@ -119,7 +119,7 @@ fn io_uring() -> Finding {
         Finding::good("io-uring", "one system call moves many frames")
     } else {
         let hint =
-            "Linux 6.1 or newer has it; sysctl kernel.io_uring_disabled=0 allows it, and so does the container around netloom, if any";
+            "Linux 6.5 or newer has it; sysctl kernel.io_uring_disabled=0 allows it, and so does the container around netloom, if any";
         Finding::limited("io-uring", "each small frame takes two system calls", hint)
     }
 }

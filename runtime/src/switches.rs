@@ -19,7 +19,7 @@ pub enum Feature {
     Ping,
     /// Control groups of version 2.
     Cgroup2,
-    /// io_uring: before Linux 6.1, or forbidden by kernel.io_uring_disabled or a container around netloom.
+    /// io_uring: before Linux 6.5, or forbidden by kernel.io_uring_disabled or a container around netloom.
     Uring,
     /// /etc/subuid, /etc/subgid, newuidmap and newgidmap.
     Subuids,

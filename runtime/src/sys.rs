@@ -649,7 +649,7 @@ pub(crate) mod uring {
 
     impl Ring {
         /// At most `entries` reads or writes at once, for the calling thread alone. Fails before Linux 6.1, and where the system
-        /// forbids it.
+        /// forbids it. Whether the kernel will read a file without waiting is another question: before 6.5 most cannot.
         pub(crate) fn new(entries: u32, mut memory: Vec<u8>) -> io::Result<Self> {
             let ring = IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries)?;
             let all = libc::iovec { iov_base: memory.as_mut_ptr().cast(), iov_len: memory.len() };

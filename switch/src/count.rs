@@ -64,8 +64,6 @@ drop_reasons! {
     EgressFull = "egress_full",
     /// The kernel refused the frame at the egress port.
     EgressRefused = "egress_refused",
-    /// The inbox of the worker that owns the egress port was full.
-    InboxFull = "inbox_full",
     /// What came from the port was not read in time: the kernel had no room for it.
     RingOverflow = "ring_overflow",
     /// The gateway has no use for a packet of this kind.
@@ -118,7 +116,6 @@ impl DropReason {
             | Self::ZeroSource => true,
             Self::EgressFull
             | Self::EgressRefused
-            | Self::InboxFull
             | Self::RingOverflow
             | Self::GatewayUnsupported
             | Self::GatewayMalformed

@@ -141,7 +141,7 @@ impl Burst {
         let Some(egress) = table.get(to) else { return ingress.dropped(DropReason::PortClosed) };
         let Some(way) = egress.way(held.offload) else {
             self.flush(table, ingress);
-            return egress.egress(&self.frame(room));
+            return egress.send(&self.frame(room));
         };
         let start = room * ROOM + held.start;
         let bytes = start - header_len(way)..start + held.len;
@@ -297,7 +297,7 @@ mod tests {
     };
 
     use super::{
-        super::{NetworkId, PacketPort, inbox::Inbox, port::PortKey, port_io::TapPort},
+        super::{PacketPort, port_io::TapPort},
         *,
     };
 
@@ -332,9 +332,7 @@ mod tests {
         /// One more port: its far end and its books.
         fn port(&mut self, number: u16, uso: bool) -> (OwnedFd, Arc<PortCounters>) {
             let ((io, wire), counters) = (wires(uso), Arc::<PortCounters>::default());
-            let key = PortKey { network: NetworkId(0), port: PortId(number) };
-            let owner = Arc::new(Inbox::new().unwrap());
-            self.table = self.table.with(key.port, Egress { key, io, counters: Arc::clone(&counters), owner });
+            self.table = self.table.with(PortId(number), Egress { io, counters: Arc::clone(&counters) });
             (wire, counters)
         }
 
@@ -396,9 +394,7 @@ mod tests {
             let wire = |frame: &[u8]| [&vnet::encode(&offload, frame)[..], frame].concat();
             let [(two, _), (four, _)] = [2, 4].map(|port| bench.port(port, true));
             let ((socket, three), books) = (pair(), Arc::<PortCounters>::default());
-            let key = PortKey { network: NetworkId(0), port: PortId(3) };
-            let (io, owner) = (Arc::new(PacketPort::new(socket, true)), Arc::new(Inbox::new().unwrap()));
-            bench.table = bench.table.with(key.port, Egress { key, io, counters: books, owner });
+            bench.table = bench.table.with(PortId(3), Egress { io: Arc::new(PacketPort::new(socket, true)), counters: books });
             let (socket, from) = pair();
             (bench.ingress, bench.from) = (Arc::new(PacketPort::new(socket, true)), from);
             let came = numbered(20);

@@ -221,15 +221,15 @@ impl Fabric {
         let seed = getrandom::u64().map_err(|error| FabricError::Io { what: "draw a random number", source: error.into() })?;
         let gateway = (state.view(site, &seat, &mut Merged::new()), seat.ips().map(|ip| (ip, seat.mac)).collect(), seed);
         seat.worker = state.idlest();
-        let owner = Arc::clone(&self.worker(seat.worker)?.inbox);
+        let inbox = &self.worker(seat.worker)?.inbox;
         // The control plane's lock is held: nobody else takes the number meanwhile.
         shared.switch.add_port(port, seat.settings()).map_err(|_| FabricError::Full)?;
         let counters = shared.switch.counters(port).unwrap_or_default();
-        let egress = Egress { key, io: Arc::clone(&io), counters: Arc::clone(&counters), owner: Arc::clone(&owner) };
+        let egress = Egress { io: Arc::clone(&io), counters: Arc::clone(&counters) };
         shared.table.store(Arc::new(shared.table.load().with(port, egress)));
 
         let value = Box::new(Port::new(key, Arc::clone(&shared), counters, io, gateway));
-        let given = owner.ask(move |worker| worker.give(value).map_err(|(_, errno)| errno));
+        let given = inbox.ask(move |worker| worker.give(value).map_err(|(_, errno)| errno));
         let settled = given.map_err(FabricError::from).and_then(|given| given.map_err(super::io("watch a port")));
         if let Err(error) = settled {
             self.close(&shared, port);
@@ -276,12 +276,6 @@ impl Fabric {
         let port = old.ask(move |worker| worker.take(key))?.ok_or(FabricError::NoSuchPort(key.port))?;
         match new.ask(move |worker| worker.give(port))? {
             Ok(()) => {
-                let shared = Arc::clone(&state.site(key.network)?.network);
-                let table = shared.table.load();
-                if let Some(egress) = table.get(key.port) {
-                    let egress = Egress { owner: Arc::clone(new), ..egress.clone() };
-                    shared.table.store(Arc::new(table.with(key.port, egress)));
-                }
                 state.seat_mut(key)?.worker = to;
                 state.set_load(from, |load| load.saturating_sub(1));
                 state.set_load(to, |load| load + 1);
@@ -289,7 +283,10 @@ impl Fabric {
             }
             // It was at home where it came from a moment ago.
             Err((port, errno)) => {
-                old.ask(move |worker| worker.give(port).map_err(|(_, errno)| errno))?.map_err(super::io("watch a port"))?;
+                if old.ask(move |worker| worker.give(port).is_err())? {
+                    // Nobody would hear it any more.
+                    self.retire(state, key)?;
+                }
                 Err(super::io("watch a port")(errno))
             }
         }

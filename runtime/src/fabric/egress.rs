@@ -7,42 +7,24 @@ use std::sync::Arc;
 
 use netloom_switch::{DropReason, Frame, Offload, PortCounters, PortId};
 
-use super::{
-    inbox::Inbox,
-    port::PortKey,
-    port_io::{PortIo, Way, transmit},
-};
+use super::port_io::{PortIo, Way, transmit};
 
 /// One port's way out.
 #[derive(Clone, Debug)]
 pub(super) struct Egress {
-    pub(super) key: PortKey,
     pub(super) io: Arc<dyn PortIo>,
     pub(super) counters: Arc<PortCounters>,
-    /// Of the worker that owns the port.
-    pub(super) owner: Arc<Inbox>,
 }
 
 impl Egress {
-    /// Sends from this thread where the port allows it; else the owner gets a copy. Every outcome is counted, here or there.
-    pub(super) fn egress(&self, frame: &Frame<'_>) {
-        if self.io.caps().direct {
-            return self.send(frame);
-        }
-        if let Err(reason) = self.owner.deliver(self.key, frame) {
-            self.counters.dropped(reason);
-        }
-    }
-
-    /// Sends from this thread, which must be the owner's unless the port may be sent to by all.
+    /// Sends a frame; every outcome is counted.
     pub(super) fn send(&self, frame: &Frame<'_>) {
         self.done(frame.bytes.len(), transmit(&*self.io, frame));
     }
 
-    /// The way of such a frame, if many may be written by one call, and from this thread.
+    /// The way of such a frame, if many may be written by one call.
     pub(super) fn way(&self, offload: Offload) -> Option<Way<'_>> {
-        let caps = self.io.caps();
-        self.io.way().filter(|_| caps.direct && caps.fit(offload))
+        self.io.way().filter(|_| self.io.caps().fit(offload))
     }
 
     /// Counts what became of a frame.
@@ -85,7 +67,7 @@ impl EgressTable {
     /// Sends a frame to one port. A port that was closed meanwhile is the ingress port's drop, since it has no counters left.
     pub(super) fn egress(&self, port: PortId, frame: &Frame<'_>, ingress: &PortCounters) {
         match self.get(port) {
-            Some(egress) => egress.egress(frame),
+            Some(egress) => egress.send(frame),
             None => ingress.dropped(DropReason::PortClosed),
         }
     }

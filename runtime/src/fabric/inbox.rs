@@ -1,8 +1,7 @@
-//! How others reach a worker: calls from the control plane, and frames that only the worker may send.
+//! How others reach a worker: calls from the control plane, never frames.
 //!
 //! Many write, the worker alone reads. The lock covers moves of a few words; the bell, an eventfd in the worker's epoll set, is
-//! rung outside it, and only when nobody has rung it yet. Frames are bounded, since a worker must never wait for another; calls
-//! are not, since every caller waits for its answer.
+//! rung outside it, and only when nobody has rung it yet. Calls are not bounded, since every caller waits for its answer.
 
 use std::{
     collections::VecDeque,
@@ -14,33 +13,16 @@ use std::{
     },
 };
 
-use netloom_switch::{DropReason, Frame, Offload};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::{port::PortKey, worker::Worker};
-
-/// Frames that may wait in one inbox.
-const FRAMES: usize = 256;
-
-/// Buffers of delivered frames that are kept for the next ones.
-const SPARES: usize = 32;
+use super::worker::Worker;
 
 /// What a caller wants done on a worker's thread.
 type Call = Box<dyn FnOnce(&mut Worker) + Send>;
 
-/// A frame on its way to a port's owner.
-#[derive(Debug)]
-pub(super) struct Parcel {
-    pub(super) to: PortKey,
-    pub(super) offload: Offload,
-    pub(super) bytes: Vec<u8>,
-}
-
 #[derive(Default)]
 struct Queue {
     calls: VecDeque<Call>,
-    parcels: VecDeque<Parcel>,
-    spares: Vec<Vec<u8>>,
     rung: bool,
     closed: bool,
 }
@@ -87,31 +69,6 @@ impl Inbox {
         Ok(answered)
     }
 
-    /// Leaves a copy of a frame for a port of this worker.
-    pub(super) fn deliver(&self, to: PortKey, frame: &Frame<'_>) -> Result<(), DropReason> {
-        let mut bytes = {
-            let mut queue = self.lock();
-            if queue.closed {
-                return Err(DropReason::PortClosed);
-            }
-            if queue.parcels.len() >= FRAMES {
-                return Err(DropReason::InboxFull);
-            }
-            queue.spares.pop().unwrap_or_default()
-        };
-        bytes.clear();
-        bytes.extend_from_slice(frame.bytes);
-        let ring = {
-            let mut queue = self.lock();
-            queue.parcels.push_back(Parcel { to, offload: frame.offload, bytes });
-            !std::mem::replace(&mut queue.rung, true)
-        };
-        if ring {
-            self.ring();
-        }
-        Ok(())
-    }
-
     /// What wakes the worker.
     pub(super) fn bell(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
@@ -126,18 +83,6 @@ impl Inbox {
 
     pub(super) fn next_call(&self) -> Option<Call> {
         self.lock().calls.pop_front()
-    }
-
-    pub(super) fn next_parcel(&self) -> Option<Parcel> {
-        self.lock().parcels.pop_front()
-    }
-
-    /// Gives a delivered frame's buffer back.
-    pub(super) fn recycle(&self, parcel: Parcel) {
-        let mut queue = self.lock();
-        if queue.spares.len() < SPARES {
-            queue.spares.push(parcel.bytes);
-        }
     }
 
     /// Answers nobody any more: every caller that waits is told so.

@@ -63,7 +63,7 @@ impl PortIo for PacketPort {
     }
 
     fn caps(&self) -> Caps {
-        Caps { direct: true, uso: self.uso }
+        Caps { uso: self.uso }
     }
 
     fn way(&self) -> Option<Way<'_>> {

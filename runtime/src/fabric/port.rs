@@ -10,7 +10,7 @@
 use std::{net::IpAddr, ops::ControlFlow, sync::Arc, time::Duration};
 
 use netloom_switch::{
-    Frame, Mac, PortCounters, PortId, Time, Verdict,
+    Mac, PortCounters, PortId, Time, Verdict,
     gateway::{Flow, Gateway, LeaseReply, Readiness, SocketId, View},
 };
 use nix::sys::epoll::EpollFlags;
@@ -20,12 +20,11 @@ use super::{
     burst::Burst,
     datagrams::Datagrams,
     egress::EgressTable,
-    inbox::Parcel,
     listeners::{Accepted, Acceptor, Listener, Listeners},
     network::Network,
     outside::Host,
     pace::Pace,
-    port_io::{PortIo, RecvError, transmit},
+    port_io::{PortIo, RecvError},
     run::Run,
     sockets::{self, HostSocket, Sockets},
     sources::{Source, Sources, Token},
@@ -228,15 +227,6 @@ impl Port {
         match gateway.frame(at.now, &frame, &mut host) {
             Ok(()) => network.gateway.sent(frame.bytes.len()),
             Err(reason) => network.gateway.dropped(reason),
-        }
-    }
-
-    /// Sends a frame that was left in the owner's inbox.
-    pub(super) fn deliver(&self, parcel: &Parcel) {
-        let frame = Frame { bytes: &parcel.bytes, offload: parcel.offload };
-        match transmit(&*self.io, &frame) {
-            Ok(()) => self.counters.sent(frame.bytes.len()),
-            Err(reason) => self.counters.dropped(reason),
         }
     }
 

@@ -25,7 +25,7 @@ pub trait PortIo: fmt::Debug + Send + Sync {
     /// Reads the next frame.
     fn recv(&self, room: &mut Room) -> Result<Held, RecvError>;
 
-    /// Writes one frame whole or not at all; the reason is the egress port's drop.
+    /// Writes one frame whole or not at all, from whichever worker's thread read it; the reason is the egress port's drop.
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason>;
 
     /// Becomes readable when frames have come.
@@ -52,8 +52,6 @@ pub enum Way<'a> {
 /// What a port can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caps {
-    /// `send` may be called by the worker that read the frame; otherwise only by the port's owner, who gets a copy.
-    pub direct: bool,
     /// It takes UDP superframes; those of TCP every port takes.
     pub uso: bool,
 }
@@ -157,7 +155,7 @@ impl PortIo for TapPort {
     }
 
     fn caps(&self) -> Caps {
-        Caps { direct: true, uso: self.uso }
+        Caps { uso: self.uso }
     }
 
     fn way(&self) -> Option<Way<'_>> {

@@ -262,57 +262,6 @@ fn busy_ports_that_share_a_worker_are_parted_and_their_frames_stay_in_order() {
     assert!(parted, "two busy ports share a worker while the other one idles");
 }
 
-/// A port whose frames only its owner's thread may write.
-#[derive(Debug)]
-struct OwnersOnly(TapPort, Mutex<Option<thread::ThreadId>>);
-
-impl PortIo for OwnersOnly {
-    fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
-        *self.1.lock().unwrap() = Some(thread::current().id());
-        self.0.recv(room)
-    }
-
-    fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
-        let owner = *self.1.lock().unwrap();
-        if owner == Some(thread::current().id()) { self.0.send(frame) } else { Err(DropReason::EgressRefused) }
-    }
-
-    fn readiness(&self) -> BorrowedFd<'_> {
-        self.0.readiness()
-    }
-
-    fn caps(&self) -> Caps {
-        Caps { direct: false, uso: true }
-    }
-
-    fn way(&self) -> Option<Way<'_>> {
-        None
-    }
-
-    fn overruns(&self) -> u64 {
-        self.0.overruns()
-    }
-}
-
-#[test]
-fn a_port_that_only_its_owner_may_send_to_is_reached_through_the_inbox() {
-    let (fabric, network) = fabric(2);
-    let a = attach(&fabric, network, 2);
-    let (tap, wire) = wires();
-    let mac = Mac::from_ipv4([10, 0, 0, 3].into());
-    let port = fabric.seat(network, seat(mac), Arc::new(OwnersOnly(TapPort::new(tap, true), Mutex::default()))).unwrap();
-    let b = Container { wire, port, mac };
-    assert_ne!(worker_of(&fabric, network, a.port), worker_of(&fabric, network, b.port));
-    b.send(a.mac, "I am here");
-    a.expect(&b, a.mac, "I am here");
-    for round in 0..100 {
-        a.send(b.mac, &format!("frame {round}"));
-        b.expect(&a, b.mac, &format!("frame {round}"));
-    }
-    eventually("every frame was sent by the owner", || fabric.ports(network).unwrap()[2].counts.tx_frames == 100);
-    assert_eq!(fabric.ports(network).unwrap()[2].counts.drops, []);
-}
-
 /// A port with a bug that a certain frame uncovers.
 #[derive(Debug)]
 struct Fragile(TapPort);
@@ -363,24 +312,6 @@ fn a_panic_stops_neither_its_port_nor_the_others() {
         a.expect(&fragile, b.mac, "me too");
         b.expect(&fragile, b.mac, "me too");
     }
-}
-
-#[test]
-fn a_flooded_inbox_drops_and_counts_and_never_waits() {
-    let inbox = Arc::new(Inbox::new().unwrap());
-    let key = PortKey { network: NetworkId(1), port: PortId(1) };
-    let bytes = frame(Mac::BROADCAST, Mac::ZERO, "flood");
-    let flood = Frame { bytes: &bytes, offload: netloom_switch::Offload::default() };
-    let taken = std::iter::repeat_with(|| inbox.deliver(key, &flood)).take_while(Result::is_ok).count();
-    assert!(taken > 0);
-    assert_eq!(inbox.deliver(key, &flood), Err(DropReason::InboxFull));
-    let parcel = inbox.next_parcel().unwrap();
-    assert_eq!(parcel.bytes, bytes);
-    inbox.recycle(parcel);
-    assert_eq!(inbox.deliver(key, &flood), Ok(()));
-    inbox.close();
-    assert_eq!(inbox.deliver(key, &flood), Err(DropReason::PortClosed));
-    assert!(inbox.call(|_| ()).is_err());
 }
 
 #[test]

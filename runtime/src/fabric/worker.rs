@@ -36,7 +36,7 @@ use super::{
 /// Events that one wait may report.
 const EVENTS: usize = 256;
 
-/// Frames and calls that one turn takes from the inbox.
+/// Calls that one turn takes from the inbox.
 const INBOX: usize = 256;
 
 /// A port's place on its worker.
@@ -294,22 +294,11 @@ impl Worker {
     fn read_inbox(&mut self) {
         let inbox = Arc::clone(&self.inbox);
         for _ in 0..INBOX {
-            let parcel = inbox.next_parcel();
-            let call = inbox.next_call();
-            if parcel.is_none() && call.is_none() {
+            let Some(call) = inbox.next_call() else {
                 self.rung = false;
                 return;
-            }
-            if let Some(parcel) = parcel {
-                // A port that has moved or gone leaves the frame to nobody, as a cable pulled in flight would.
-                if let Some(slot) = self.slots.get(&parcel.to).copied() {
-                    self.with_port(slot, |port, _, _| port.deliver(&parcel));
-                }
-                inbox.recycle(parcel);
-            }
-            if let Some(call) = call {
-                call(self);
-            }
+            };
+            call(self);
         }
     }
 

@@ -446,7 +446,6 @@ const PRODUCED: &[(DropReason, fn())] = &[
 const ELSEWHERE: &[(DropReason, &str)] = &[
     (DropReason::EgressFull, "runtime: the ports"),
     (DropReason::EgressRefused, "runtime: the ports"),
-    (DropReason::InboxFull, "runtime: the workers"),
     (DropReason::RingOverflow, "the tests of the built binary"),
     (DropReason::GatewayUnsupported, "switch::gateway"),
     (DropReason::GatewayMalformed, "switch::gateway"),
