@@ -674,6 +674,14 @@ pub(crate) mod uring {
             self.is_broken
         }
 
+        /// Has it fail from now on.
+        #[cfg(test)]
+        pub(crate) fn spoil(&self) {
+            let null = std::fs::File::open("/dev/null").expect("there is one");
+            // SAFETY: the ring's descriptor stays open and the ring's, and is closed by it. What the kernel has mapped for it stays too.
+            assert!(unsafe { libc::dup2(null.as_raw_fd(), self.ring.as_raw_fd()) } >= 0);
+        }
+
         /// Reads once into each of these ranges, without waiting. An answer is what read(2) would give, an error as `-errno`.
         pub(crate) fn read(&mut self, fd: BorrowedFd<'_>, ranges: impl Iterator<Item = Range<usize>>, answers: &mut [i32]) {
             let fd = Fd(fd.as_raw_fd());

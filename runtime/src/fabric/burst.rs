@@ -407,6 +407,49 @@ mod tests {
         }
     }
 
+    /// A bench whose ring fails when it is told to; `None` where the system has none.
+    fn spoiled() -> Option<(Bench, impl Fn(&Burst))> {
+        let [_, bench] = benches();
+        let spoil = |burst: &Burst| match &burst.rooms {
+            Rooms::Ring(ring) => ring.spoil(),
+            Rooms::Single(_) => panic!("it has failed before"),
+        };
+        matches!(bench.burst.rooms, Rooms::Ring(_)).then_some((bench, spoil))
+    }
+
+    #[test]
+    fn a_ring_that_fails_before_it_reads_leaves_every_frame_to_the_slow_way() {
+        let Some((mut bench, spoil)) = spoiled() else { return };
+        let (two, books) = bench.port(2, true);
+        let came = numbered(40);
+        came.iter().for_each(|frame| bench.comes(Offload::default(), frame));
+        spoil(&bench.burst);
+        bench.turn(ROOMS, &[2]);
+        assert_eq!(frames(&two), came);
+        assert_eq!(books.snapshot().tx_frames, 40);
+    }
+
+    #[test]
+    fn of_a_ring_that_fails_in_between_every_frame_is_counted() {
+        let Some((mut bench, spoil)) = spoiled() else { return };
+        let [(two, books), (three, others)] = [2, 3].map(|port| bench.port(port, true));
+        numbered(10).iter().for_each(|frame| bench.comes(Offload::default(), frame));
+        let rooms = bench.burst.read(&*bench.ingress, ROOMS);
+        spoil(&bench.burst);
+        for room in 0..rooms.min(10) {
+            [2, 3].iter().for_each(|to| bench.burst.forward(room, PortId(*to), &bench.table, &bench.counters));
+            bench.burst.flush(&bench.table, &bench.counters);
+        }
+        assert_eq!((frames(&two).len(), frames(&three).len()), (0, 0));
+        for books in [books, others].map(|books| books.snapshot()) {
+            assert_eq!((books.tx_frames, books.drops.iter().map(|(_, count)| count).sum::<u64>()), (0, 10));
+        }
+        let later = numbered(20);
+        later.iter().for_each(|frame| bench.comes(Offload::default(), frame));
+        bench.turn(ROOMS, &[2]);
+        assert_eq!(frames(&two), later);
+    }
+
     #[test]
     fn a_kind_of_file_that_would_wait_is_found_out() {
         let Ok(mut ring) = Ring::new(4, vec![0; 64]) else { return };
