@@ -3,13 +3,18 @@
 use std::{
     collections::BTreeSet,
     env, fs, io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
 };
 
 use caps::{CapSet, Capability};
 use futures_util::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net};
-use nix::sys::{socket::SockaddrStorage, utsname::uname};
+use netloom_switch::gateway::HostAddresses;
+use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::InterfaceFlags,
+    sys::{socket::SockaddrStorage, utsname::uname},
+};
 use rtnetlink::{
     RouteMessageBuilder,
     packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
@@ -59,11 +64,38 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
     Ipv4Net::new(address, prefix).ok().filter(|net| net.prefix_len() > 0).map(|net| IpNet::V4(net.trunc()))
 }
 
-/// Every address of the host's loopback interfaces.
-pub fn loopback_addresses() -> Result<Vec<IpAddr>, HostError> {
-    let all = nix::ifaddrs::getifaddrs().map_err(|source| HostError::Addresses { source })?;
-    let of_lo = all.filter(|interface| interface.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK));
-    Ok(of_lo.filter_map(|interface| ip(&interface.address?)).collect())
+/// The host's own addresses: to the world it speaks from the one that its default route names, without one from the first that is up.
+pub fn addresses() -> Result<HostAddresses, HostError> {
+    let all = getifaddrs().map_err(|source| HostError::Addresses { source })?;
+    let (lo, others): (Vec<_>, Vec<_>) = all.partition(|interface| interface.flags.contains(InterfaceFlags::IFF_LOOPBACK));
+    let loopback: Vec<_> = lo.iter().filter_map(|interface| ip(&interface.address?)).collect();
+    let own = |to: IpAddr| {
+        let up = others.iter().filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+        let others = up.filter_map(|interface| ip(&interface.address?)).filter(|ip| ip.is_ipv4() == to.is_ipv4() && !is_link_local(*ip));
+        speaks_from(to).into_iter().chain(others).find(|ip| !loopback.contains(ip))
+    };
+    let v4 = own(SOMEWHERE_V4.into()).and_then(|ip| if let IpAddr::V4(v4) = ip { Some(v4) } else { None });
+    let v6 = own(SOMEWHERE_V6.into()).and_then(|ip| if let IpAddr::V6(v6) = ip { Some(v6) } else { None });
+    Ok(HostAddresses { loopback, v4, v6 })
+}
+
+/// Addresses of nobody (RFC 5737 and RFC 3849), to which only a default route leads. Nothing is sent there.
+const SOMEWHERE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const SOMEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+/// The address that the kernel would speak from.
+fn speaks_from(to: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((to, 9)).ok()?;
+    socket.local_addr().ok().map(|from| from.ip())
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
@@ -131,7 +163,7 @@ mod tests {
 
     #[test]
     fn lo_has_the_address_that_every_host_gives_it() {
-        assert!(loopback_addresses().unwrap().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert!(addresses().unwrap().loopback.contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
     }
 
     #[test]

@@ -13,7 +13,10 @@ use netloom_runtime::{
     },
     rootfs::upper::Layers,
 };
-use netloom_switch::{Mac, PortId, gateway::LeaseReply};
+use netloom_switch::{
+    Mac, PortId,
+    gateway::{HostAddresses, LeaseReply},
+};
 
 type Result<T> = std::result::Result<T, FabricError>;
 
@@ -25,7 +28,7 @@ pub(crate) trait Plane: fmt::Debug + Send + Sync {
     fn set_names(&self, network: NetworkId, names: Names) -> Result<()>;
     fn set_asks(&self, network: NetworkId, port: PortId, asks: Vec<NetworkId>) -> Result<()>;
     fn set_resolvers(&self, resolvers: Vec<SocketAddr>);
-    fn set_loopback(&self, addresses: Vec<IpAddr>);
+    fn set_host(&self, addresses: HostAddresses);
     fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId>;
     fn set_port(&self, network: NetworkId, port: PortId, options: PortOptions) -> Result<()>;
     fn detach(&self, network: NetworkId, port: PortId) -> Result<()>;
@@ -66,8 +69,8 @@ impl Plane for Fabric {
         Self::set_resolvers(self, resolvers);
     }
 
-    fn set_loopback(&self, addresses: Vec<IpAddr>) {
-        Self::set_loopback(self, addresses);
+    fn set_host(&self, addresses: HostAddresses) {
+        Self::set_host(self, addresses);
     }
 
     fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId> {

@@ -1,4 +1,4 @@
-//! What the gateways need to know of the host and that changes under them: its resolvers and its loopback addresses.
+//! What the gateways need to know of the host and that changes under them: its resolvers and its own addresses.
 
 use std::{
     fs, io,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use netloom_runtime::host;
+use netloom_switch::gateway::HostAddresses;
 
 use super::Daemon;
 
@@ -40,7 +41,7 @@ pub(crate) fn follow(daemon: &Arc<Daemon>) {
 struct Seen {
     /// The file's stamp when it was read last; inside, `None` where there was no file.
     file: Option<Option<(SystemTime, u64)>>,
-    loopback: Vec<IpAddr>,
+    addresses: Option<HostAddresses>,
 }
 
 impl Seen {
@@ -52,13 +53,13 @@ impl Seen {
             tracing::info!(?resolvers, "the host's resolvers");
             daemon.plane.set_resolvers(resolvers);
         }
-        match host::loopback_addresses() {
-            Ok(addresses) if addresses != self.loopback => {
-                self.loopback.clone_from(&addresses);
-                daemon.plane.set_loopback(addresses);
+        match host::addresses().map(Some) {
+            Ok(addresses) if addresses == self.addresses => {}
+            Ok(addresses) => {
+                self.addresses.clone_from(&addresses);
+                addresses.into_iter().for_each(|addresses| daemon.plane.set_host(addresses));
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "the host's loopback addresses may have changed"),
+            Err(error) => tracing::warn!(%error, "the host's addresses may have changed"),
         }
     }
 }

@@ -25,7 +25,7 @@ use netloom_runtime::{
         RestartPolicy, RootSpec, SecuritySpec,
     },
 };
-use netloom_switch::{Mac, PortCounts, PortId};
+use netloom_switch::{Mac, PortCounts, PortId, gateway::HostAddresses};
 
 use super::{
     Daemon,
@@ -186,7 +186,7 @@ impl Plane for Remembering {
 
     fn set_resolvers(&self, _: Vec<SocketAddr>) {}
 
-    fn set_loopback(&self, _: Vec<IpAddr>) {}
+    fn set_host(&self, _: HostAddresses) {}
 
     fn attach(&self, network: NetworkId, port: PortConfig) -> Answer<PortId> {
         let mut told = self.told();

@@ -8,7 +8,7 @@ use std::{
 
 use netloom_switch::{
     Mac, PortId, PortSettings, ReservedMacs, Settings,
-    gateway::{GatewayConfig, View},
+    gateway::{GatewayConfig, HostAddresses, View},
     names,
 };
 
@@ -26,7 +26,7 @@ use super::{
 pub(super) struct State {
     pub(super) networks: BTreeMap<NetworkId, Site>,
     pub(super) resolvers: Arc<[SocketAddr]>,
-    pub(super) loopback: Arc<[IpAddr]>,
+    pub(super) host: Arc<HostAddresses>,
     /// Ports of each worker.
     loads: Vec<usize>,
     networks_made: u32,
@@ -121,7 +121,7 @@ impl State {
         Self {
             networks: BTreeMap::new(),
             resolvers: Arc::default(),
-            loopback: Arc::default(),
+            host: Arc::default(),
             loads: vec![0; workers],
             networks_made: 0,
             listeners_made: 0,
@@ -177,12 +177,7 @@ impl State {
             limits: site.config.limits.clone(),
         };
         let names = merged.entry(seat.asks.clone()).or_insert_with(|| Arc::new(self.merge(&seat.asks)));
-        View {
-            config: Arc::new(config),
-            names: Arc::clone(names),
-            resolvers: Arc::clone(&self.resolvers),
-            loopback: Arc::clone(&self.loopback),
-        }
+        View { config: Arc::new(config), names: Arc::clone(names), resolvers: Arc::clone(&self.resolvers), host: Arc::clone(&self.host) }
     }
 
     fn merge(&self, asks: &BTreeSet<NetworkId>) -> names::Names {

@@ -46,7 +46,7 @@ mod worker;
 
 use std::{
     collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -72,7 +72,7 @@ pub use self::{
     port_io::{Caps, Held, PortIo, RecvError, Room, TapPort, Way},
 };
 use crate::{descriptors, host, spec::Backend, sys};
-use netloom_switch::{DropReason, Mac, PortId, Switch};
+use netloom_switch::{DropReason, Mac, PortId, Switch, gateway::HostAddresses};
 
 /// Allocations as large as the smallest buffer of a flow: tens of thousands of them come and go.
 const MAPPED: i32 = 16 * 1024;
@@ -182,10 +182,10 @@ impl Fabric {
         let _ = self.push_views(&state, |_, _| true);
     }
 
-    /// The host's loopback addresses beyond 127.0.0.0/8: every address of its `lo`.
-    pub fn set_loopback(&self, addresses: Vec<IpAddr>) {
+    /// The host's own addresses.
+    pub fn set_host(&self, addresses: HostAddresses) {
         let mut state = self.lock();
-        state.loopback = addresses.into();
+        state.host = addresses.into();
         // Workers that have stopped reach nobody.
         let _ = self.push_views(&state, |_, _| true);
     }

@@ -23,7 +23,7 @@ pub struct GatewayConfig {
     pub mtu: u16,
     /// Nothing goes out, names least of all.
     pub internal: bool,
-    /// The host's loopback services may be reached; the gateway's own address then leads to 127.0.0.1.
+    /// The host's loopback services may be reached; the gateway's own address then leads to 127.0.0.1, and not to the host's own.
     pub host_loopback: bool,
     pub limits: Limits,
 }
@@ -63,8 +63,24 @@ pub struct View {
     pub names: Arc<Names>,
     /// The host's resolvers, in the order to ask them.
     pub resolvers: Arc<[SocketAddr]>,
-    /// Every address of the host's `lo`.
-    pub loopback: Arc<[IpAddr]>,
+    pub host: Arc<HostAddresses>,
+}
+
+/// The host's own addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostAddresses {
+    /// Every address of its `lo`.
+    pub loopback: Vec<IpAddr>,
+    /// One of each family that is not `lo`'s, where it has any: the one that it speaks from to the world.
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl HostAddresses {
+    /// The address to the world, of `of`'s family.
+    pub(super) fn own(&self, of: IpAddr) -> Option<IpAddr> {
+        if of.is_ipv4() { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) }
+    }
 }
 
 /// The bounds of one port's gateway: each container has its own, so that one at its limits takes nothing from the others. At a limit

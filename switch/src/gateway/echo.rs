@@ -124,7 +124,7 @@ impl EchoTable {
             // Where the payload of a UDP datagram stands, that of an echo stands too: both headers have eight bytes.
             match outside.echo_recv(socket, core.builder.udp_payload()) {
                 Ok(reply) => {
-                    let Some(source) = policy::apparent(&core.view, reply.from) else {
+                    let Some(source) = policy::apparent(&core.view, reply.from, false) else {
                         outside.dropped(DropReason::GatewayForbidden);
                         continue;
                     };
@@ -158,7 +158,7 @@ impl EchoTable {
                 too_long = Some(error);
                 continue;
             }
-            let Some(peer) = policy::apparent(&core.view, to) else { continue };
+            let Some(peer) = policy::apparent(&core.view, to, false) else { continue };
             let Some(what) = icmp::Relayed::of(&core.view, key.inside, error, report) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
             icmp::error_about_echo(core, now, link, (key, peer, sequence), what, outside);

@@ -111,7 +111,8 @@ impl Relayed {
     /// else inside; an error that is none (RFC 1122, 3.2.2) is not passed on.
     pub(super) fn of(view: &View, to: IpAddr, error: OutsideError, report: Option<Report>) -> Option<Self> {
         let Some(Report { from, kind, code, mtu }) = report else { return Self::ours(view, to, Error::of(error)?) };
-        let from = policy::apparent(view, from).filter(|from| from.is_ipv4() == to.is_ipv4()).or_else(|| view.config.own_towards(to))?;
+        let from =
+            policy::apparent(view, from, false).filter(|from| from.is_ipv4() == to.is_ipv4()).or_else(|| view.config.own_towards(to))?;
         let types = Types::of(to);
         let mtu = if (kind, code) == types.too_long { mtu } else { 0 };
         types.errors.contains(&kind).then_some(Self { from, kind, code, mtu })

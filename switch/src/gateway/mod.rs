@@ -43,7 +43,7 @@ mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 
-pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, Limits, View};
+pub use config::{Direction, Flow, GatewayConfig, GatewayIpv6, HostAddresses, Limits, View};
 pub use dhcp::{Exchange, Given, LeaseAnswer, LeaseAsk, LeaseWish};
 pub use dhcp6::{Associated, Association, Exchange6, LeaseAnswer6, LeaseAsk6, LeaseStatus6, LeaseWish6};
 pub use outside::{

@@ -2,7 +2,7 @@
 //!
 //! | destination | what happens |
 //! |---|---|
-//! | the gateway's addresses | the gateway answers; with `host_loopback` its TCP and UDP ports lead to the host's 127.0.0.1 or ::1, as in slirp and docker's `host-gateway` |
+//! | the gateway's addresses | the gateway answers; its other TCP and UDP ports lead to the host's own address, as docker's `host-gateway`, and with `host_loopback` to 127.0.0.1 or ::1, as in slirp; of an internal network nowhere |
 //! | another address of the subnets, fe80::/10 | dropped: such a host is reached on the link or not at all |
 //! | 0/8, multicast, 240/4, broadcast, ::, ff00::/8 | never goes out (RFC 1122, 3.2.1.3, and RFC 4291, 2.5.2) |
 //! | ::ffff:0:0/96 | never goes out: on a wire such an address means nothing, to connect() it is the IPv4 address in it |
@@ -42,19 +42,26 @@ pub(super) fn destination(view: &View, address: IpAddr) -> Destination {
 /// What a TCP or UDP port of the gateway's address `own` that the gateway does not serve itself leads to. Its link-local address
 /// leads nowhere: a datagram from ::1 could not tell which of two addresses it answers for.
 pub(super) fn gateway_port(view: &View, own: IpAddr) -> Option<IpAddr> {
-    let loopback = match own {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => return None,
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    (view.config.host_loopback && !view.config.internal).then_some(loopback)
+    match own {
+        _ if view.config.internal => None,
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => None,
+        _ if view.config.host_loopback => Some(loopback(own)),
+        _ => view.host.own(own).filter(|own| !is_host_loopback(view, *own)),
+    }
 }
 
-/// The address under which the container knows a peer that the host calls `peer`: the mirror of [`gateway_port`]. `None`: a peer
-/// that may not send to the container.
-pub(super) fn apparent(view: &View, peer: IpAddr) -> Option<IpAddr> {
+const fn loopback(of: IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    }
+}
+
+/// The address under which the container knows a peer that the host calls `peer`: the mirror of [`gateway_port`]. `by_gateway`: of the
+/// host's two names for itself the container has used the gateway's. `None`: a peer that may not send to the container.
+pub(super) fn apparent(view: &View, peer: IpAddr, by_gateway: bool) -> Option<IpAddr> {
     let peer = peer.to_canonical();
-    if gateway_port(view, peer) == Some(peer) {
+    if gateway_port(view, peer) == Some(peer) && (by_gateway || peer == loopback(peer)) {
         return view.config.own_towards(peer);
     }
     matches!(destination(view, peer), Destination::Outside(_)).then_some(peer)
@@ -85,5 +92,5 @@ fn is_host(address: IpAddr) -> bool {
 }
 
 fn is_host_loopback(view: &View, address: IpAddr) -> bool {
-    address.is_loopback() || view.loopback.iter().any(|own| own.to_canonical() == address)
+    address.is_loopback() || view.host.loopback.iter().any(|own| own.to_canonical() == address)
 }

@@ -2,13 +2,13 @@
 //! and filtering, REQ-8). One mapping is one host socket; what any peer sends there comes in from that peer's address.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use super::{
-    Core, Datagram, DatagramError, Departure, Direction, Flow, Limits, Outside, OutsideError, Readiness, Report, SocketId,
+    Core, Datagram, DatagramError, Departure, Direction, Flow, Limits, Outside, OutsideError, Readiness, Report, SocketId, View,
     arrivals::{Arrival, Arrivals},
     build::{HOP_LIMIT, Link},
     dns, icmp,
@@ -79,9 +79,40 @@ struct Mapping {
     only_dns: bool,
     /// The budget ran out before the socket was empty.
     more: bool,
+    by_gateway: ByGateway,
+}
+
+/// The host's ports that a container has asked by the gateway's address: what comes from there comes from the gateway, as it expects.
+/// It knows the newest of them; others appear under the host's address.
+#[derive(Debug, Default)]
+struct ByGateway(VecDeque<u16>);
+
+impl ByGateway {
+    const MOST: usize = 64;
+
+    /// A datagram goes to this port of the host, by the gateway's address or by the host's.
+    fn learn(&mut self, port: u16, by_gateway: bool) {
+        match self.0.iter().position(|known| *known == port) {
+            Some(at) if !by_gateway => drop(self.0.remove(at)),
+            None if by_gateway => {
+                self.0.truncate(Self::MOST - 1);
+                self.0.push_front(port);
+            }
+            _ => (),
+        }
+    }
+
+    fn has(&self, port: u16) -> bool {
+        self.0.contains(&port)
+    }
 }
 
 impl Mapping {
+    /// The address under which the container knows whoever the host calls `peer`.
+    fn apparent(&self, view: &View, peer: SocketAddr) -> Option<IpAddr> {
+        policy::apparent(view, peer.ip(), self.by_gateway.has(peer.port()))
+    }
+
     fn idle(&self, limits: &Limits) -> Duration {
         if self.only_dns { limits.udp_dns_idle } else { limits.udp_idle }
     }
@@ -112,6 +143,10 @@ impl UdpTable {
         mapping.container = outgoing.packet.mac;
         mapping.active = now;
         mapping.only_dns &= outgoing.outside.port() == dns::PORT;
+        let of_host = core.view.host.own(to.ip()) == Some(to.ip());
+        if of_host {
+            mapping.by_gateway.learn(to.port(), to.ip() != outgoing.outside.ip());
+        }
         let socket = mapping.socket;
         core.sockets.wake_by(socket, now + mapping.idle(&core.view.config.limits));
         let mut result = Ok(());
@@ -142,7 +177,8 @@ impl UdpTable {
             }
             return Err(if error == OutsideError::Exhausted { DropReason::GatewayLimit } else { DropReason::GatewayOutside });
         }
-        let mapping = Mapping { socket, container: outgoing.packet.mac, active: now, only_dns: true, more: false };
+        let mapping =
+            Mapping { socket, container: outgoing.packet.mac, active: now, only_dns: true, more: false, by_gateway: ByGateway::default() };
         Ok(self.0.entry(outgoing.inside).or_insert(mapping))
     }
 
@@ -185,7 +221,7 @@ impl UdpTable {
             taken += heard.map_or(1, |datagram| datagram.count());
             match heard {
                 Ok(datagram) => {
-                    let Some(source) = policy::apparent(&core.view, datagram.from.ip()) else {
+                    let Some(source) = self.0.get(&inside).and_then(|mapping| mapping.apparent(&core.view, datagram.from)) else {
                         (0..datagram.count()).for_each(|_| outside.dropped(DropReason::GatewayForbidden));
                         continue;
                     };
@@ -222,7 +258,7 @@ impl UdpTable {
                 too_long = Some(error);
                 continue;
             }
-            let Some(peer) = policy::apparent(&core.view, to.ip()) else { continue };
+            let Some(peer) = mapping.apparent(&core.view, to) else { continue };
             let Some(what) = icmp::Relayed::of(&core.view, inside.ip(), error, report) else { continue };
             let link = Link { from: core.view.config.mac, to: mapping.container };
             icmp::error_about_datagram(core, now, link, (inside, SocketAddr::new(peer, to.port()), quote), what, outside);

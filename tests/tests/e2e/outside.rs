@@ -22,6 +22,7 @@ for_both!(
     dscp_and_ecn_are_kept_both_ways,
     limits_refuse_what_is_new_and_say_why,
     the_host_s_own_address_is_reachable,
+    what_listens_on_the_host_is_reached_by_the_gateway_s_address_and_by_name,
     the_host_s_loopback_is_not_reachable,
     the_host_s_loopback_is_reachable_when_asked_for,
     an_internal_network_has_no_way_out,
@@ -228,6 +229,34 @@ fn the_host_s_own_address_is_reachable(nl: &Netloom) {
     stream.write_all(b"welcome").expect("it takes the bytes");
     drop(stream);
     assert_eq!(client.finish().exits(0).text(), "welcome");
+}
+
+fn what_listens_on_the_host_is_reached_by_the_gateway_s_address_and_by_name(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Host, ([0, 0, 0, 0], 9000));
+    let socket = nl.host.udp(Place::Host, ([0, 0, 0, 0], 9000));
+    nl.ok("run -d --name a sleep 1000");
+    let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
+    for name in [gateway.as_str(), "host.netloom.internal", "host.docker.internal"] {
+        let client = nl.start(&format!("exec a busybox nc {name} 9000"));
+        let (mut stream, from) = listener.accept().expect("a client");
+        assert_eq!(from.ip(), HOST_IP);
+        stream.write_all(b"welcome").expect("it takes the bytes");
+        drop(stream);
+        assert_eq!(client.finish().exits(0).text(), "welcome", "{name}");
+    }
+    let echo = std::thread::spawn(move || {
+        let mut bytes = [0; 16];
+        for _ in 0..2 {
+            let (n, from) = socket.recv_from(&mut bytes).expect("a datagram");
+            socket.send_to(&bytes[..n], from).expect("it goes back");
+        }
+    });
+    let script = format!(
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
+         for to in '{gateway}', '{HOST_IP}':\n  s.sendto(b'x', (to, 9000))\n  print(s.recvfrom(16)[1][0])\n"
+    );
+    assert_eq!(python(nl, "", &script).exits(0).text(), format!("{gateway}\n{HOST_IP}"));
+    echo.join().expect("the echo ends");
 }
 
 fn the_host_s_loopback_is_not_reachable(nl: &Netloom) {

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    Datagram, DatagramError, Departure, EchoError, EchoReply, EchoRequest, GatewayConfig, GatewayIpv6, LeaseAsk, LeaseAsk6, LeaseQuestion,
-    Limits, Outside, OutsideError, Readiness, SocketId, View,
+    Datagram, DatagramError, Departure, EchoError, EchoReply, EchoRequest, GatewayConfig, GatewayIpv6, HostAddresses, LeaseAsk, LeaseAsk6,
+    LeaseQuestion, Limits, Outside, OutsideError, Readiness, SocketId, View,
 };
 use crate::{DropReason, Frame, Mac, Offload, checksum, names::Names};
 
@@ -28,6 +28,10 @@ pub const CONTAINER_MAC: Mac = Mac::from_ipv4(CONTAINER);
 const SUBNET6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xa, 0, 0, 0, 0);
 pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xa, 0, 0, 0, 1);
 pub const CONTAINER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0xa, 0, 0, 0, 2);
+
+/// The host's own.
+pub const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 100);
+pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
 
 /// The container's address that talks to `to`.
 pub const fn container(to: IpAddr) -> IpAddr {
@@ -59,7 +63,11 @@ pub fn view(config: GatewayConfig) -> View {
             ("six", vec![IpAddr::from([10, 0, 0, 6]), IpAddr::from([0xfd00, 0, 0, 0xa, 0, 0, 0, 6])]),
         ])),
         resolvers: Arc::new([SocketAddr::from(([192, 0, 2, 53], 53)), SocketAddr::from(([198, 51, 100, 53], 53))]),
-        loopback: Arc::new([IpAddr::from([127, 0, 0, 1]), IpAddr::from([203, 0, 113, 200])]),
+        host: Arc::new(HostAddresses {
+            loopback: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([203, 0, 113, 200])],
+            v4: Some(HOST),
+            v6: Some(HOST6),
+        }),
     }
 }
 

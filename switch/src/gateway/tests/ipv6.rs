@@ -385,9 +385,10 @@ fn what_the_world_answers_to_a_connect_reaches_the_container() {
 }
 
 #[test]
-fn with_host_loopback_the_gateways_ports_are_those_of_the_hosts_own_address() {
+fn the_gateways_ports_are_those_of_the_hosts_own_address_and_with_host_loopback_of_its_loopback() {
     let allowed = GatewayConfig { host_loopback: true, ..config() };
-    for (config, to) in [(config(), None), (allowed.clone(), Some("[::1]:8080".parse().unwrap()))] {
+    let internal = GatewayConfig { internal: true, ..config() };
+    for (config, to) in [(config(), Some((HOST6, 8080).into())), (allowed.clone(), Some("[::1]:8080".parse().unwrap())), (internal, None)] {
         let mut lab = Lab::new(config, true);
         let handle = lab.connect((GATEWAY6, 8080), 40_000);
         lab.settle();

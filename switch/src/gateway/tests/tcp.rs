@@ -523,13 +523,27 @@ fn a_segment_of_no_flow_is_reset() {
 }
 
 #[test]
-fn tcp_to_the_gateway_is_refused_and_leads_to_loopback_only_when_allowed() {
-    for (host_loopback, port, to) in [(false, 80, None), (true, 80, Some(SocketAddr::from(([127, 0, 0, 1], 80))))] {
-        let mut lab = Lab::new(GatewayConfig { host_loopback, ..config() }, true);
-        let handle = lab.connect(SocketAddrV4::new(GATEWAY, port), 40_000);
+fn tcp_to_the_gateway_leads_to_the_hosts_own_address_and_to_loopback_only_when_allowed() {
+    let (own, loopback) = (SocketAddr::from((HOST, 80)), SocketAddr::from(([127, 0, 0, 1], 80)));
+    for (host_loopback, internal, to) in [(false, false, Some(own)), (true, false, Some(loopback)), (false, true, None), (true, true, None)]
+    {
+        let mut lab = Lab::new(GatewayConfig { host_loopback, internal, ..config() }, true);
+        let handle = lab.connect(SocketAddrV4::new(GATEWAY, 80), 40_000);
         lab.settle();
         assert_eq!(lab.world.tcp.values().next().and_then(|tcp| tcp.to), to);
         assert_eq!(lab.state(handle) == State::Closed, to.is_none());
+    }
+}
+
+#[test]
+fn of_a_host_without_an_address_of_its_own_the_gateway_refuses_and_lo_s_is_none() {
+    let with = |v4| View { host: HostAddresses { v4, ..(*view(config()).host).clone() }.into(), ..view(config()) };
+    for v4 in [None, Some(Ipv4Addr::new(203, 0, 113, 200))] {
+        let mut lab = Lab::new(config(), true);
+        lab.gateway.set_view(with(v4));
+        let handle = lab.connect(SocketAddrV4::new(GATEWAY, 80), 40_000);
+        lab.settle();
+        assert!(lab.world.tcp.is_empty() && lab.state(handle) == State::Closed, "{v4:?}");
     }
 }
 

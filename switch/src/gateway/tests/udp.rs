@@ -367,9 +367,48 @@ fn with_host_loopback_the_gateways_ports_are_the_hosts() {
     assert_eq!(lab.world.udp[&socket].sent, [(local, None, b"metric".to_vec())]);
     lab.arrive(socket, local, b"ok");
     assert_eq!(lab.received().unwrap().from, (GATEWAY, 8125).into());
-    let mut lab = Lab::new(config());
+    let mut lab = Lab::new(GatewayConfig { internal: true, ..config() });
     lab.send(7000, SocketAddrV4::new(GATEWAY, 8125), b"metric").unwrap();
     assert_eq!(lab.icmp(), Some((3, 3, (7000, 8125))));
+}
+
+/// The host has two names for a container: its own address and the gateway's.
+#[test]
+fn the_host_answers_by_the_address_that_it_was_asked_by() {
+    let mut lab = Lab::new(config());
+    let (by_gateway, directly) = (SocketAddrV4::new(GATEWAY, 8125), SocketAddrV4::new(HOST, 9125));
+    lab.send(7000, by_gateway, b"metric").unwrap();
+    lab.send(7000, directly, b"metric").unwrap();
+    let socket = lab.mapped();
+    let own = |port| SocketAddr::from((HOST, port));
+    assert_eq!(lab.world.udp[&socket].sent.iter().map(|(to, ..)| *to).collect::<Vec<_>>(), [own(8125), own(9125)]);
+    let mut answers = |lab: &mut Lab, port| {
+        lab.arrive(socket, own(port), b"ok");
+        lab.received().unwrap().from
+    };
+    assert_eq!([8125, 9125, 1].map(|port| answers(&mut lab, port)), [by_gateway.into(), directly.into(), own(1)]);
+    // The newer name holds.
+    lab.send(7000, SocketAddrV4::new(HOST, 8125), b"metric").unwrap();
+    assert_eq!(answers(&mut lab, 8125), own(8125));
+    // And an error about it is one about the name that was used.
+    lab.send(7000, by_gateway, b"metric").unwrap();
+    let error = DatagramError { to: own(8125), error: OutsideError::Refused, report: None, quote: Quote::EMPTY };
+    lab.world.udp.get_mut(&socket).unwrap().errors.push_back(error);
+    lab.notice();
+    assert_eq!(lab.icmp(), Some((3, 3, (7000, 8125))));
+}
+
+#[test]
+fn of_the_hosts_ports_that_were_asked_by_the_gateway_the_newest_are_known() {
+    let mut lab = Lab::new(config());
+    for port in 1000..1100 {
+        lab.send(7000, SocketAddrV4::new(GATEWAY, port), b"x").unwrap();
+    }
+    let socket = lab.mapped();
+    for (port, from) in [(1099, GATEWAY), (1036, GATEWAY), (1035, HOST)] {
+        lab.arrive(socket, (HOST, port), b"ok");
+        assert_eq!(lab.received().unwrap().from, (from, port).into());
+    }
 }
 
 #[test]
