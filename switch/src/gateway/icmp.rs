@@ -125,21 +125,26 @@ pub(super) const fn echo_header(kind: u8, id: u16, sequence: u16) -> [u8; echo::
     [kind, 0, 0, 0, a, b, c, d]
 }
 
-/// Answers a ping to the gateway.
+/// Answers a ping to the gateway, of any length: what came in fragments goes back in fragments.
 pub(super) fn to_gateway(core: &mut Core, packet: &Packet<'_>, outside: &mut impl Outside) -> Result<(), DropReason> {
     let types = Types::of(packet.source);
-    if packet.payload.first() != Some(&types.request) || packet.payload.len() < HEADER {
+    let message = packet.payload.split_first_chunk::<HEADER>().filter(|([kind, ..], _)| *kind == types.request);
+    let Some((&[_, _, _, _, id0, id1, sequence0, sequence1], payload)) = message else {
         return Err(DropReason::GatewayUnsupported);
-    }
+    };
     if !is_sound(packet) {
         return Err(DropReason::GatewayChecksum);
     }
+    // Where the payload of a UDP datagram stands, that of an echo stands too: both headers have eight bytes.
+    if let Some(place) = core.builder.udp_payload().get_mut(..payload.len()) {
+        place.copy_from_slice(payload);
+    }
     let link = Link { from: core.view.config.mac, to: packet.mac };
     let ip = Ip::whole(packet.destination, packet.source, packet.protocol);
-    core.builder.send_ip(outside, link, ip, packet.payload.len(), |bytes| {
-        bytes.copy_from_slice(packet.payload);
-        finish(bytes, ip, (types.reply, 0));
-    });
+    let (id, sequence) = (u16::from_be_bytes([id0, id1]), u16::from_be_bytes([sequence0, sequence1]));
+    let header = echo_header(types.reply, id, sequence);
+    let cut = (core.random.next_u32(), core.view.config.mtu);
+    core.builder.send_echo(outside, link, ip, (header, payload.len()), cut);
     Ok(())
 }
 

@@ -57,16 +57,38 @@ fn the_longest_datagram_goes_out_whole_in_whatever_order_its_fragments_come() {
     }
 }
 
+/// The packet that the gateway sent in fragments, none of which is longer than the network takes.
+fn joined(lab: &mut Lab) -> Vec<u8> {
+    let mut fragments = Fragments::default();
+    let mut pieces = lab.world.emitted.drain(..);
+    let whole = pieces.find_map(|(piece, _)| {
+        assert!(piece.len() <= 14 + 1500);
+        fragments.take(lab.now, GATEWAY_MAC, &Fragment::parse(&piece[14..]).unwrap(), 1).unwrap().map(|whole| whole.bytes().to_vec())
+    });
+    assert_eq!(pieces.next(), None, "nothing comes after the last fragment");
+    whole.unwrap()
+}
+
 #[test]
-fn a_long_ping_is_answered_by_the_gateway() {
-    let mut message = [&[8, 0, 0, 0, 0x12, 0x34, 0, 1][..], &pattern(3000)].concat();
-    let sum = crate::checksum::finished(crate::checksum::sum(&message, 0)).to_be_bytes();
-    message[2..4].copy_from_slice(&sum);
-    let mut lab = Lab::new(config());
-    let pieces: Vec<_> =
-        message.chunks(1480).enumerate().map(|(at, part)| fragment(GATEWAY.into(), 1, 3, at * 1480, at < 2, part)).collect();
-    assert!(send(&mut lab, &pieces).iter().all(Result::is_ok));
-    assert!(!lab.world.emitted.is_empty());
+fn a_long_ping_is_answered_by_the_gateway_in_fragments_that_join() {
+    let ends: [(IpAddr, u8, [u8; 2]); 2] = [(GATEWAY.into(), 1, [8, 0]), (GATEWAY6.into(), 58, [128, 129])];
+    for (to, protocol, [request, reply]) in ends {
+        for len in [1500, 3000, 65_507] {
+            let mut message = [&[request, 0, 0, 0, 0x12, 0x34, 0, 1][..], &pattern(len)].concat();
+            let pseudo = if to.is_ipv4() { 0 } else { crate::checksum::pseudo(container(to), to, protocol, message.len() as u16) };
+            let sum = crate::checksum::finished(crate::checksum::sum(&message, pseudo)).to_be_bytes();
+            message[2..4].copy_from_slice(&sum);
+            let mut lab = Lab::new(config());
+            let last = (message.len() - 1) / 1448;
+            let pieces: Vec<_> =
+                message.chunks(1448).enumerate().map(|(at, part)| fragment(to, protocol, 3, at * 1448, at < last, part)).collect();
+            assert!(send(&mut lab, &pieces).iter().all(Result::is_ok));
+            let whole = joined(&mut lab);
+            let answer = Packet::from_bytes(GATEWAY_MAC, &whole, Offload::default()).unwrap();
+            assert_eq!((answer.source, answer.destination), (to, container(to)));
+            assert!(icmp::is_sound(&answer) && answer.payload[..2] == [reply, 0] && answer.payload[4..] == message[4..], "{len} bytes");
+        }
+    }
 }
 
 #[test]
