@@ -190,7 +190,7 @@ impl TcpFlow {
         let news = self.heard.learn(segment);
         let payload = Payload::of(segment);
         let Ok(gone) = payload.map_or(Ok(0), |payload| self.send_straight(&payload, wire.outside)) else {
-            self.abort(now, Gone::Outside, wire);
+            self.fail(now, wire);
             return;
         };
         self.straight.learn(segment);
@@ -374,7 +374,7 @@ impl TcpFlow {
         }
         let moved = self.pump_out(wire.outside).and_then(|()| self.pump_in(now, wire.outside));
         if moved.is_err() {
-            self.abort(now, Gone::Outside, wire);
+            self.fail(now, wire);
             return;
         }
         let finishes = !self.finished && self.socket().peek(1) == Err(RecvError::Finished);
@@ -416,24 +416,38 @@ impl TcpFlow {
     }
 
     fn pump_in(&mut self, now: Time, outside: &mut impl Outside) -> Result<(), OutsideError> {
-        let id = self.setup.socket;
         while self.readable && !self.outside_done && self.socket().can_send() {
-            let received = self.socket().send(|room| match outside.tcp_recv(id, room) {
-                Ok(read) => (read.min(room.len()), Ok(read)),
-                Err(error) => (0, Err(error)),
-            });
-            match received {
-                Ok(Ok(0)) => {
+            match self.read(outside) {
+                Ok(0) => {
                     self.outside_done = true;
                     self.socket().close();
                 }
-                Ok(Ok(_)) => self.active = now,
-                Ok(Err(OutsideError::WouldBlock)) => self.readable = false,
-                Ok(Err(error)) => return Err(error),
-                Err(_) => break,
+                Ok(_) => self.active = now,
+                Err(OutsideError::WouldBlock) => self.readable = false,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Reads from the host socket into the send buffer.
+    fn read(&mut self, outside: &mut impl Outside) -> Result<usize, OutsideError> {
+        let id = self.setup.socket;
+        let received = self.socket().send(|room| match outside.tcp_recv(id, room) {
+            Ok(read) => (read.min(room.len()), Ok(read)),
+            Err(error) => (0, Err(error)),
+        });
+        // A buffer that takes nothing more is not asked for room.
+        received.unwrap_or(Err(OutsideError::Failed))
+    }
+
+    /// Ends the flow of a host socket that failed. What had come before can be read still, and goes to the container before its RST, as
+    /// far as its window is open: a server that refuses an upload says why, and resets it for what it left unread.
+    fn fail<O: Outside>(&mut self, now: Time, wire: &mut Wire<'_, O>) {
+        // The end of what can be read is here no FIN, by which half an answer would seem whole.
+        while !self.outside_done && self.socket().can_send() && self.read(wire.outside).is_ok_and(|read| read > 0) {}
+        self.egress(now, wire);
+        self.abort(now, Gone::Outside, wire);
     }
 
     fn egress<O: Outside>(&mut self, now: Time, wire: &mut Wire<'_, O>) {

@@ -84,7 +84,7 @@ pub struct FakeTcp {
     pub outbox: Vec<u8>,
     /// How much more the socket takes.
     pub room: usize,
-    /// What every read and write fails with from now on.
+    /// What every write fails with from now on, and every read once the inbox is empty.
     pub broken: Option<OutsideError>,
     pub finished: bool,
     pub reset: bool,
@@ -227,7 +227,7 @@ impl Outside for World {
 
     fn tcp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<usize, OutsideError> {
         let tcp = self.open_tcp(socket)?;
-        if let Some(error) = tcp.broken {
+        if let Some(error) = tcp.broken.filter(|_| tcp.inbox.is_empty()) {
             return Err(error);
         }
         if tcp.inbox.is_empty() {

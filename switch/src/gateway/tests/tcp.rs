@@ -271,6 +271,25 @@ fn a_reset_goes_through_both_ways() {
 }
 
 #[test]
+fn what_a_server_said_before_it_reset_the_connection_reaches_the_container_before_the_reset() {
+    // Found by reading; by writing what had been kept; by writing what has just come.
+    for upload in [0, 100, 20_000] {
+        let (mut lab, handle) = connected(config(), true);
+        let answer = pattern(40_000);
+        lab.host().inbox.extend(&answer);
+        lab.host().broken = Some(OutsideError::Reset);
+        lab.socket(handle).send_slice(&pattern(upload)).unwrap();
+        lab.settle();
+        let mut received = Vec::new();
+        drain(&mut lab, handle, &mut received);
+        assert!(received == answer, "{} bytes came", received.len());
+        assert_eq!(lab.state(handle), State::Closed);
+        assert_eq!(lab.socket(handle).peek(1), Err(RecvError::InvalidState), "it does not look like the whole answer");
+        assert!(lab.host().closed && lab.gateway.flows(lab.now).is_empty());
+    }
+}
+
+#[test]
 fn a_slow_reader_outside_slows_the_container_down() {
     let (mut lab, handle) = connected(config(), true);
     lab.host().room = 0;
