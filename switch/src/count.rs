@@ -78,7 +78,7 @@ drop_reasons! {
     GatewayFragmentTimeout = "gateway_fragment_timeout",
     /// The gateway's checksum test failed.
     GatewayChecksum = "gateway_checksum",
-    /// No host socket is left, or the gateway is at a limit that has no reason of its own (pings, clients of publications, DHCP).
+    /// No host socket is left, or the gateway is at a limit that has no reason of its own (pings, DHCP).
     GatewayLimit = "gateway_limit",
     /// The container has as many TCP flows as the network's `tcp-flows` allows.
     GatewayFlowLimit = "gateway_flow_limit",

@@ -127,6 +127,7 @@ pub struct PruneArgs {}
     "  port-security                    on or off: whether a container can use another's addresses\n",
     "  tcp-flows, tcp-half-open         connections of each container, and those of them that are being opened\n",
     "  udp-mappings, dns-queries        ports that it sends UDP from, and queries that wait for a resolver\n",
+    "  udp-clients                      clients that a port published for UDP keeps\n",
     "  fragments                        packets of it that wait for the rest of their fragments\n",
     "  tcp-idle, tcp-transitory         how long a connection may be silent, and one that opens or has ended\n",
     "  udp-idle, udp-dns-idle           how long a port does, and one that only asked name servers\n",

@@ -20,6 +20,7 @@ pub(crate) struct Bounds {
     udp_mappings: usize,
     udp_idle: Duration,
     udp_dns_idle: Duration,
+    udp_clients: usize,
     dns_queries: usize,
     fragments: usize,
 }
@@ -35,6 +36,7 @@ impl Default for Bounds {
             udp_mappings: limits.udp_mappings,
             udp_idle: limits.udp_idle,
             udp_dns_idle: limits.udp_dns_idle,
+            udp_clients: limits.udp_clients,
             dns_queries: limits.dns_queries,
             fragments: limits.fragments,
         }
@@ -48,13 +50,14 @@ enum Field {
     Time(fn(&mut Bounds) -> &mut Duration),
 }
 
-const FIELDS: [(&str, Field); 9] = [
+const FIELDS: [(&str, Field); 10] = [
     ("dns-queries", Field::Count(|bounds| &mut bounds.dns_queries)),
     ("fragments", Field::Count(|bounds| &mut bounds.fragments)),
     ("tcp-flows", Field::Count(|bounds| &mut bounds.tcp_flows)),
     ("tcp-half-open", Field::Count(|bounds| &mut bounds.tcp_half_open)),
     ("tcp-idle", Field::Time(|bounds| &mut bounds.tcp_idle)),
     ("tcp-transitory", Field::Time(|bounds| &mut bounds.tcp_transitory)),
+    ("udp-clients", Field::Count(|bounds| &mut bounds.udp_clients)),
     ("udp-dns-idle", Field::Time(|bounds| &mut bounds.udp_dns_idle)),
     ("udp-idle", Field::Time(|bounds| &mut bounds.udp_idle)),
     ("udp-mappings", Field::Count(|bounds| &mut bounds.udp_mappings)),
@@ -95,6 +98,7 @@ impl Bounds {
             udp_mappings: self.udp_mappings,
             udp_idle: self.udp_idle,
             udp_dns_idle: self.udp_dns_idle,
+            udp_clients: self.udp_clients,
             dns_queries: self.dns_queries,
             fragments: self.fragments,
             ..Limits::default()

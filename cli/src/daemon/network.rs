@@ -417,6 +417,7 @@ mod tests {
             ("tcp-half-open", "1024"),
             ("tcp-idle", "7440s"),
             ("tcp-transitory", "240s"),
+            ("udp-clients", "4096"),
             ("udp-dns-idle", "5s"),
             ("udp-idle", "300s"),
             ("udp-mappings", "4096"),

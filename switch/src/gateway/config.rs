@@ -84,7 +84,7 @@ impl HostAddresses {
 }
 
 /// The bounds of one port's gateway: each container has its own, so that one at its limits takes nothing from the others. At a limit
-/// new flows are refused and old ones live; a limit that is lowered ends none.
+/// new flows are refused and old ones live, but for clients of UDP publications; a limit that is lowered ends none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// TCP flows of any state.
@@ -108,7 +108,7 @@ pub struct Limits {
     pub udp_idle: Duration,
     /// Idle time of a mapping that only ever asked port 53.
     pub udp_dns_idle: Duration,
-    /// Clients of this port's UDP publications.
+    /// Clients of this port's UDP publications; one more takes the place of one that is silent.
     pub udp_clients: usize,
     /// Mappings of ICMP echo: identifiers with a host socket.
     pub echo_mappings: usize,

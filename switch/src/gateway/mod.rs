@@ -17,6 +17,7 @@
 mod arp;
 mod arrivals;
 mod build;
+mod clients;
 mod config;
 mod dhcp;
 mod dhcp6;

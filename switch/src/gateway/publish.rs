@@ -4,15 +4,13 @@
 //! the container's own subnet, the other IP), under the gateway's with a port of its own. What the container answers to that endpoint
 //! leaves by the publication's socket, from the host address that the client knows.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::HashMap, net::SocketAddr};
 
 use super::{
     Core, Datagram, DatagramError, Direction, Flow, OWN_PORTS, Outside, OutsideError, Readiness, SocketId,
     arrivals::{Arrival, Arrivals},
     build::Link,
+    clients::{Client, ClientKey, Clients},
     icmp, policy,
     sockets::Owner,
     udp::{BUDGET, ERRORS, Outgoing, is_own_too_long, not_sent, past_older},
@@ -24,44 +22,27 @@ struct Publication {
     to: SocketAddr,
     /// The budget ran out before the socket was empty.
     more: bool,
-}
-
-/// An endpoint of the container and the client it answers, as the container sees both.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct ClientKey {
-    inside: SocketAddr,
-    client: SocketAddr,
-}
-
-#[derive(Debug)]
-struct Client {
-    socket: SocketId,
-    real: SocketAddr,
-    /// The host address that the client sent to.
-    local: Option<IpAddr>,
-    active: Time,
+    /// When clients that had been silent for too long were last looked for.
+    swept: Time,
 }
 
 /// The UDP publications of one port, and their clients.
 #[derive(Debug, Default)]
 pub(super) struct Publications {
     sockets: HashMap<SocketId, Publication>,
-    clients: HashMap<ClientKey, Client>,
-    /// The client that a publication's peer is inside.
-    keys: HashMap<(SocketId, SocketAddr), ClientKey>,
+    clients: Clients,
 }
 
 impl Publications {
     pub(super) fn add(&mut self, core: &mut Core, socket: SocketId, to: SocketAddr) {
         core.sockets.set_owner(socket, Owner::Published);
-        self.sockets.insert(socket, Publication { to, more: false });
+        self.sockets.insert(socket, Publication { to, more: false, swept: Time::ZERO });
     }
 
     pub(super) fn remove(&mut self, core: &mut Core, socket: SocketId) {
         core.sockets.remove(socket);
         self.sockets.remove(&socket);
-        self.clients.retain(|_, client| client.socket != socket);
-        self.keys.retain(|(of, _), _| *of != socket);
+        self.clients.retain(|client| client.socket != socket);
     }
 
     /// Reads what clients sent.
@@ -117,20 +98,19 @@ impl Publications {
         inside: SocketAddr,
         real: SocketAddr,
     ) -> Result<ClientKey, DropReason> {
-        if let Some(key) = self.keys.get(&(socket, real)) {
-            return Ok(*key);
+        if let Some(key) = self.clients.key(socket, real) {
+            return Ok(key);
         }
         let limits = &core.view.config.limits;
-        if self.clients.len() >= limits.udp_clients {
+        if !self.clients.make_room(limits.udp_clients) {
             return Err(DropReason::GatewayLimit);
         }
         core.sockets.wake_by(socket, now + limits.udp_idle);
         let own = policy::client_keeps_address(&core.view, real.ip(), inside.ip())
             .map(|ip| ClientKey { inside, client: SocketAddr::new(ip, real.port()) })
-            .filter(|key| real.port() != 0 && !self.clients.contains_key(key));
+            .filter(|key| real.port() != 0 && !self.clients.contains(key));
         let key = own.or_else(|| self.key_of_our_own(core, inside)).ok_or(DropReason::GatewayLimit)?;
-        self.clients.insert(key, Client { socket, real, local: None, active: now });
-        self.keys.insert((socket, real), key);
+        self.clients.insert(key, Client { socket, real, local: None, active: now, answered: false });
         Ok(key)
     }
 
@@ -140,7 +120,7 @@ impl Publications {
         OWN_PORTS
             .starting_anywhere(&mut core.random)
             .map(|port| ClientKey { inside, client: SocketAddr::new(gateway, port) })
-            .find(|key| !self.clients.contains_key(key))
+            .find(|key| !self.clients.contains(key))
     }
 
     /// A publication's socket can be read, or has an error to tell.
@@ -162,7 +142,7 @@ impl Publications {
                 too_long = Some(error);
                 continue;
             }
-            let Some(key) = self.keys.get(&(socket, to)) else { continue };
+            let Some(key) = self.clients.key(socket, to) else { continue };
             let Some(error) = icmp::Relayed::of(&core.view, key.inside.ip(), error, report) else { continue };
             let Some(to) = core.neighbours.mac(key.inside.ip()) else { continue };
             let link = Link { from: core.view.config.mac, to };
@@ -180,7 +160,7 @@ impl Publications {
         outside: &mut impl Outside,
     ) -> Option<Result<(), DropReason>> {
         let client = self.clients.get_mut(&ClientKey { inside: outgoing.inside, client: outgoing.outside })?;
-        client.active = now;
+        (client.active, client.answered) = (now, true);
         let (socket, real, local) = (client.socket, client.real, client.local);
         let mut result = Ok(());
         for datagram in outgoing.datagrams() {
@@ -201,13 +181,18 @@ impl Publications {
         if self.sockets.get(&socket).is_some_and(|publication| publication.more) {
             self.receive(core, now, socket, outside);
         }
+        let Some(publication) = self.sockets.get_mut(&socket) else { return };
         let idle = core.view.config.limits.udp_idle;
-        self.clients.retain(|_, client| client.socket != socket || client.active + idle > now);
-        self.keys.retain(|_, key| self.clients.contains_key(key));
-        let first = self.clients.values().filter(|client| client.socket == socket).map(|client| client.active).min();
-        if let Some(active) = first {
-            // All clients are looked at each time, so not at the end of each one's time.
-            core.sockets.wake_by(socket, (active + idle).max(now + idle / 16));
+        // All clients are looked at each time, so neither at the end of each one's time nor in every turn of a flood.
+        let (due, next) = (publication.swept + idle / 16, now + idle / 16);
+        if due > now {
+            return core.sockets.wake_by(socket, due);
+        }
+        publication.swept = now;
+        self.clients.retain(|client| client.socket != socket || client.active + idle > now);
+        let own = self.clients.iter().map(|(_, client)| client).filter(|client| client.socket == socket);
+        if let Some(active) = own.map(|client| client.active).min() {
+            core.sockets.wake_by(socket, (active + idle).max(next));
         }
     }
 

@@ -459,12 +459,57 @@ fn clients_of_publications_are_bounded_and_forgotten() {
     for port in 1..=3 {
         lab.arrive(socket, SocketAddrV4::new(*PEER.ip(), port), b"query");
     }
-    assert_eq!((lab.world.emitted.len(), lab.world.drops.as_slice()), (2, &[DropReason::GatewayLimit][..]));
+    assert_eq!((lab.world.emitted.len(), lab.gateway.flows(lab.now).len()), (3, 2), "the third comes in for one that leaves");
     lab.pass(Duration::from_secs(400));
     assert!(lab.gateway.flows(lab.now).is_empty() && lab.gateway.next_timer().is_none());
     lab.arrive(socket, SocketAddrV4::new(*PEER.ip(), 3), b"query");
-    assert_eq!(lab.world.emitted.len(), 3);
+    assert_eq!(lab.world.emitted.len(), 4);
     lab.gateway.unpublish_udp(socket);
     lab.arrive(socket, PEER, b"query");
-    assert_eq!((lab.world.emitted.len(), lab.gateway.flows(lab.now).len()), (3, 0));
+    assert_eq!((lab.world.emitted.len(), lab.gateway.flows(lab.now).len()), (4, 0));
+}
+
+#[test]
+fn senders_that_a_flood_makes_up_push_out_each_other_and_nobody_whom_the_container_answers() {
+    let mut lab = Lab::new(GatewayConfig { limits: Limits { udp_clients: 16, ..Limits::default() }, ..config() });
+    let socket = lab.publish(53);
+    lab.arrive(socket, PEER, b"query");
+    lab.send(53, PEER, b"answer").unwrap();
+    for port in 1..=5000 {
+        lab.now = lab.now + Duration::from_millis(1);
+        lab.arrive(socket, SocketAddrV4::new(*OTHER.ip(), port), b"made up");
+    }
+    assert_eq!((lab.world.emitted.len(), lab.world.drops.len()), (5001, 0), "everyone is heard");
+    assert_eq!(lab.gateway.flows(lab.now).len(), 16);
+    lab.send(53, PEER, b"late answer").unwrap();
+    assert_eq!(lab.world.udp[&socket].sent.len(), 2, "it leaves by the publication's socket");
+    assert_eq!(lab.mapped(), socket);
+}
+
+#[test]
+fn a_flood_of_clients_is_not_looked_through_for_silent_ones_in_every_turn() {
+    let mut lab = Lab::new(config());
+    let socket = lab.publish(53);
+    for port in [1, 2] {
+        lab.arrive(socket, SocketAddrV4::new(*PEER.ip(), port), b"query");
+        lab.pass(Duration::from_secs(5));
+    }
+    lab.pass(Duration::from_secs(290));
+    assert_eq!(lab.gateway.flows(lab.now).len(), 1, "the first has been silent for too long");
+    lab.pass(Duration::from_secs(10));
+    lab.world.udp.get_mut(&socket).unwrap().inbox.extend((0..1000).map(|_| (OTHER.into(), None, b"query".to_vec())));
+    lab.notice();
+    lab.pass(Duration::ZERO);
+    assert!(lab.world.udp[&socket].inbox.is_empty(), "it took several turns");
+    assert_eq!(lab.gateway.flows(lab.now).len(), 2, "so has the second, but nobody has looked since");
+    lab.pass(Duration::from_secs(10));
+    assert_eq!(lab.gateway.flows(lab.now).len(), 1);
+}
+
+#[test]
+fn a_network_may_have_no_clients_of_udp() {
+    let mut lab = Lab::new(GatewayConfig { limits: Limits { udp_clients: 0, ..Limits::default() }, ..config() });
+    let socket = lab.publish(53);
+    lab.arrive(socket, PEER, b"query");
+    assert_eq!((lab.world.emitted.len(), lab.world.drops.as_slice()), (0, &[DropReason::GatewayLimit][..]));
 }
