@@ -117,6 +117,11 @@ impl<'a> Packet<'a> {
         is_valid_source(self.source, config)
     }
 
+    /// Whether its time ends here. What is for the gateway itself goes no further, however little is left of it (RFC 1812, 4.2.2.9).
+    pub(super) fn expires(&self, config: &GatewayConfig) -> bool {
+        self.ttl <= 1 && !config.is_own(self.destination)
+    }
+
     /// Whether the transport checksum is right. One that is partial was never on a wire and is taken as right; a UDP checksum of
     /// zero is none (RFC 768), which IPv6 does not have (RFC 8200, 8.1).
     pub(super) fn transport_is_sound(&self) -> bool {

@@ -132,7 +132,7 @@ impl UdpTable {
         to: SocketAddr,
         outside: &mut impl Outside,
     ) -> Result<(), DropReason> {
-        if outgoing.packet.ttl <= 1 {
+        if outgoing.packet.expires(&core.view.config) {
             icmp::error(core, now, outgoing.packet, icmp::Error::TimeExceeded, outside);
             return Ok(());
         }

@@ -49,7 +49,7 @@ impl TcpTable {
             segment::refuse(core, packet.mac, segment, outside);
             return Ok(());
         };
-        if packet.ttl <= 1 {
+        if packet.expires(&core.view.config) {
             icmp::error(core, now, packet, icmp::Error::TimeExceeded, outside);
             return Ok(());
         }

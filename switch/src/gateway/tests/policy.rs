@@ -112,14 +112,40 @@ fn icmp_other_than_ping_and_unknown_protocols_are_answered() {
     assert_eq!(fate(config(), &error), (Err(DropReason::GatewayUnsupported), None), "no error is answered with an error");
 }
 
-#[test]
-fn a_packet_at_the_end_of_its_time_shows_the_gateway_to_traceroute() {
-    let mut frame = udp(9, SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 33_434), b"probe");
+/// The frame of a packet that may go no further than to the next router.
+fn at_its_end(mut frame: Vec<u8>) -> Vec<u8> {
+    if frame[14] >> 4 == 6 {
+        frame[21] = 1;
+        return frame;
+    }
     frame[22] = 1;
     frame[24..26].fill(0);
     let sum = crate::checksum::finished(crate::checksum::sum(&frame[14..34], 0)).to_be_bytes();
     frame[24..26].copy_from_slice(&sum);
-    assert_eq!(fate(config(), &frame), (Ok(()), Some((11, 0))));
+    frame
+}
+
+#[test]
+fn a_packet_at_the_end_of_its_time_shows_the_gateway_to_traceroute() {
+    let peer = Ipv4Addr::new(192, 0, 2, 1);
+    for probe in [udp(9, SocketAddrV4::new(peer, 33_434), b"probe"), syn(peer)] {
+        assert_eq!(fate(config(), &at_its_end(probe)), (Ok(()), Some((11, 0))));
+    }
+}
+
+#[test]
+fn what_is_for_the_gateway_itself_arrives_at_the_end_of_its_time() {
+    let with_loopback = GatewayConfig { host_loopback: true, ..config() };
+    for to in [IpAddr::from(GATEWAY), GATEWAY6.into()] {
+        let (mut gateway, mut world) = (Gateway::new(view(with_loopback.clone()), 1), World::default());
+        let segment = [&[0x9c, 0x40, 0, 80][..], &[0; 8], &[0x50, 2, 255, 255, 0, 0, 0, 0]].concat();
+        for frame in [ip(to, 6, &segment), udp(9, SocketAddr::new(to, 9), b"x")] {
+            let frame = at_its_end(frame);
+            let verified = Offload { checksum: crate::Checksum::Verified, gso: None };
+            assert_eq!(gateway.frame(Time::ZERO, &Frame { bytes: &frame, offload: verified }, &mut world), Ok(()));
+        }
+        assert_eq!((world.tcp.len(), world.udp.len(), world.emitted.len()), (1, 1, 0), "{to}");
+    }
 }
 
 #[test]
