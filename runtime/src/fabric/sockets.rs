@@ -186,10 +186,13 @@ pub(super) fn error(error: &io::Error) -> OutsideError {
         libc::ECONNREFUSED => OutsideError::Refused,
         libc::ECONNRESET | libc::EPIPE | libc::ECONNABORTED => OutsideError::Reset,
         libc::ENETUNREACH | libc::ENETDOWN | libc::EAFNOSUPPORT => OutsideError::NetworkUnreachable,
-        libc::EHOSTUNREACH | libc::EHOSTDOWN => OutsideError::HostUnreachable,
+        // ENONET: "source host isolated", which routers are to call unreachable (RFC 1812, 5.2.7.1).
+        libc::EHOSTUNREACH | libc::EHOSTDOWN | libc::ENONET => OutsideError::HostUnreachable,
         libc::ETIMEDOUT => OutsideError::TimedOut,
         libc::EMSGSIZE => OutsideError::MessageTooLong(0),
         libc::EPERM | libc::EACCES => OutsideError::Forbidden,
+        // What Linux makes of the other ICMP errors: protocol unreachable, source route failed, and a parameter problem.
+        libc::ENOPROTOOPT | libc::EOPNOTSUPP | libc::EPROTO => OutsideError::Rejected,
         // EADDRNOTAVAIL and EADDRINUSE: every ephemeral port is taken.
         libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM | libc::EADDRNOTAVAIL | libc::EADDRINUSE => OutsideError::Exhausted,
         _ => OutsideError::Failed,
@@ -214,6 +217,25 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Resul
         match call() {
             Err(interrupted) if interrupted.kind() == io::ErrorKind::Interrupted => (),
             result => return result.map_err(|failed| error(&failed)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_icmp_says_is_about_a_packet_and_not_the_end_of_its_socket() {
+        // Linux: icmp_err_convert of net/ipv4/icmp.c, and icmpv6_err_convert of net/ipv6/icmp.c.
+        let unreachable = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENOPROTOOPT, libc::ECONNREFUSED, libc::EMSGSIZE];
+        let others = [libc::EOPNOTSUPP, libc::EHOSTDOWN, libc::ENONET, libc::EPROTO, libc::EACCES];
+        for errno in unreachable.into_iter().chain(others) {
+            let error = error(&io::Error::from_raw_os_error(errno));
+            assert!(error.may_be_older(), "{errno}: {error}");
+        }
+        for errno in [libc::EBADF, libc::EINVAL, libc::EIO, libc::ENOTSOCK] {
+            assert_eq!(error(&io::Error::from_raw_os_error(errno)), OutsideError::Failed, "{errno}");
         }
     }
 }

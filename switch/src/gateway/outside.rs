@@ -43,6 +43,9 @@ pub enum OutsideError {
     MessageTooLong(u16),
     #[error("not permitted")]
     Forbidden,
+    /// An ICMP error that is none of these, such as "protocol unreachable" or a parameter problem.
+    #[error("rejected on the way")]
+    Rejected,
     /// No descriptors, ports or memory left.
     #[error("out of sockets")]
     Exhausted,
@@ -53,7 +56,8 @@ pub enum OutsideError {
 impl OutsideError {
     /// Whether a send on a UDP socket can have failed for an older datagram: the kernel reports an ICMP error once, on the next call.
     pub const fn may_be_older(self) -> bool {
-        matches!(self, Self::Refused | Self::NetworkUnreachable | Self::HostUnreachable | Self::MessageTooLong(_) | Self::Forbidden)
+        let unreachable = matches!(self, Self::Refused | Self::NetworkUnreachable | Self::HostUnreachable);
+        unreachable || matches!(self, Self::MessageTooLong(_) | Self::Forbidden | Self::Rejected)
     }
 }
 

@@ -206,7 +206,7 @@ fn answer_failure(
             segment::refuse(core, packet.mac, segment, outside);
             return Err(DropReason::GatewayLimit);
         }
-        OutsideError::MessageTooLong(_) | OutsideError::Failed => {
+        OutsideError::MessageTooLong(_) | OutsideError::Rejected | OutsideError::Failed => {
             segment::refuse(core, packet.mac, segment, outside);
             return Err(DropReason::GatewayOutside);
         }

@@ -107,8 +107,8 @@ pub struct FakeUdp {
     pub errors: VecDeque<DatagramError>,
     /// What the next sends fail with.
     pub send_errors: VecDeque<OutsideError>,
-    /// After so many more datagrams a read fails once.
-    pub read_error_after: Option<usize>,
+    /// After so many more datagrams a read fails once, with this.
+    pub read_error_after: Option<(usize, OutsideError)>,
     pub closed: bool,
     waits: bool,
 }
@@ -122,8 +122,9 @@ pub struct FakeEcho {
     pub dont_fragment: bool,
     pub inbox: VecDeque<(IpAddr, u16, Option<u8>, Vec<u8>)>,
     pub errors: VecDeque<EchoError>,
-    /// What the next sends fail with.
+    /// What the next sends, and the next reads, fail with.
     pub send_errors: VecDeque<OutsideError>,
+    pub read_errors: VecDeque<OutsideError>,
     pub closed: bool,
     waits: bool,
 }
@@ -283,11 +284,11 @@ impl Outside for World {
     fn udp_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<Datagram, OutsideError> {
         let udp = self.open_udp(socket)?;
         match udp.read_error_after {
-            Some(0) => {
+            Some((0, error)) => {
                 udp.read_error_after = None;
-                return Err(OutsideError::Refused);
+                return Err(error);
             }
-            ref mut left => *left = left.map(|left| left - 1),
+            ref mut after => *after = after.map(|(left, error)| (left - 1, error)),
         }
         udp.waits = udp.inbox.is_empty();
         let (from, to, bytes) = udp.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
@@ -317,6 +318,9 @@ impl Outside for World {
 
     fn echo_recv(&mut self, socket: SocketId, into: &mut [u8]) -> Result<EchoReply, OutsideError> {
         let echo = self.open_echo(socket)?;
+        if let Some(error) = echo.read_errors.pop_front() {
+            return Err(error);
+        }
         echo.waits = echo.inbox.is_empty();
         let (from, sequence, ttl, bytes) = echo.inbox.pop_front().ok_or(OutsideError::WouldBlock)?;
         let len = std::io::Read::read(&mut bytes.as_slice(), into).map_err(|_| OutsideError::Failed)?;

@@ -72,11 +72,12 @@ impl Reader<'_> {
     }
 
     fn failure(&mut self) -> OutsideError {
-        match self.byte() % 5 {
+        match self.byte() % 6 {
             0 => OutsideError::Refused,
             1 => OutsideError::Reset,
             2 => OutsideError::HostUnreachable,
             3 => OutsideError::TimedOut,
+            4 => OutsideError::Rejected,
             _ => OutsideError::Failed,
         }
     }

@@ -125,7 +125,7 @@ fn an_error_on_the_way_neither_loses_nor_changes_what_waits() {
     lab.send(7000, PEERS[0], b"x").unwrap();
     let socket = lab.mapped();
     let all: Vec<_> = (0..5).map(|number| numbered(0, 50, number)).collect();
-    lab.world.udp.get_mut(&socket).unwrap().read_error_after = Some(3);
+    lab.world.udp.get_mut(&socket).unwrap().read_error_after = Some((3, OutsideError::Refused));
     lab.arrive_together(socket, &all);
     assert_eq!(lab.delivered().0, all);
 }

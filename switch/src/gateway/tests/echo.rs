@@ -132,6 +132,20 @@ fn what_the_host_finds_out_by_itself_is_told_in_the_gateway_s_name_and_an_old_er
 }
 
 #[test]
+fn an_error_without_a_name_of_its_own_costs_no_ping_in_either_direction() {
+    let mut lab = Lab::new(config());
+    lab.ping(PEER, b"1").unwrap();
+    lab.mapped().send_errors.push_back(OutsideError::Rejected);
+    lab.ping(PEER, b"2").unwrap();
+    let socket = lab.mapped();
+    assert_eq!(socket.sent.len(), 2);
+    socket.read_errors.push_back(OutsideError::Rejected);
+    socket.inbox.push_back((PEER.into(), SEQUENCE, None, b"2".to_vec()));
+    lab.notice();
+    assert!(lab.received().unwrap().ends_with(b"2"));
+}
+
+#[test]
 fn a_ping_that_is_too_long_for_the_way_out_and_may_not_be_cut_is_answered_with_how_long_it_may_be() {
     let mut lab = Lab::new(config());
     lab.ping(PEER, b"1").unwrap();

@@ -212,6 +212,34 @@ fn what_routers_say_about_a_datagram_is_told_in_their_names() {
     assert_eq!(lab.icmp(), None);
 }
 
+/// What an ICMP error can be to a host socket, whatever it says.
+const OLDER: [OutsideError; 6] = [
+    OutsideError::Refused,
+    OutsideError::NetworkUnreachable,
+    OutsideError::HostUnreachable,
+    OutsideError::Forbidden,
+    OutsideError::MessageTooLong(0),
+    OutsideError::Rejected,
+];
+
+#[test]
+fn an_error_about_an_older_datagram_costs_none_that_comes_after_it_in_either_direction() {
+    for error in OLDER {
+        let mut lab = Lab::new(config());
+        lab.send(7000, PEER, b"older").unwrap();
+        let socket = lab.mapped();
+        lab.world.udp.get_mut(&socket).unwrap().send_errors.push_back(error);
+        lab.send(7000, PEER, b"newer").unwrap();
+        assert_eq!(lab.world.udp[&socket].sent.len(), 2, "{error}");
+        let published = lab.publish(53);
+        for socket in [socket, published] {
+            lab.world.udp.get_mut(&socket).unwrap().read_error_after = Some((0, error));
+            lab.arrive(socket, PEER, b"behind the error");
+            assert_eq!(lab.received().unwrap().payload, b"behind the error", "{error}");
+        }
+    }
+}
+
 #[test]
 fn a_time_to_live_that_someone_chose_and_the_traffic_class_go_through() {
     for to in [SocketAddr::from(PEER), "[2001:db8::10]:5000".parse().unwrap()] {
