@@ -2,6 +2,9 @@
 //!
 //! This is the one table of drop reasons: `netloom drops`, the events and the traces all print these names, and the books of a
 //! port balance: received = forwarded + flooded + the drops that the switch decided ([`DropReason::is_verdict`]).
+//!
+//! What is sent and the other drops do not add up to anything at port 0: it has sent what its gateway took, and counts beside that
+//! each datagram that was lost after it, or came from outside and was never a frame.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -54,7 +54,8 @@ impl Host<'_> {
         if self.sockets.has_room() { Ok(()) } else { Err(OutsideError::Exhausted) }
     }
 
-    /// Sends the datagrams that wait for the end of the turn.
+    /// Sends the datagrams that wait for the end of the turn. Their frames count as sent since the gateway took them; each that is lost
+    /// here is a drop beside that, as with a network card that cannot send what it has taken.
     pub(super) fn end_run(&mut self) {
         let Some((Kind { socket, to, with, len }, bytes)) = self.run.end() else { return };
         let lost = match self.sockets.get_mut(socket) {
