@@ -185,7 +185,8 @@ fn ping(family: Family) -> io::Result<EchoSocket> {
 
 fn raw(family: Family) -> io::Result<EchoSocket> {
     let socket = family.socket(Type::RAW)?;
-    // No two open sockets of this process have one number, and no two processes begin at one.
+    // No two open sockets of this process have one number, and no two processes begin at one. Of more than 65,536 descriptors two may
+    // have one identifier: each then hears the other's replies too, as a host does whose programs ping by raw sockets.
     let id = (std::process::id() as u16).wrapping_add(socket.as_raw_fd() as u16);
     match family {
         Family::V4 => socket.attach_filter(&replies_to(id))?,
