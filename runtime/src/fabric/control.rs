@@ -14,7 +14,7 @@ use netloom_switch::{
 
 use super::{
     Fabric, FabricError, ListenerId, Names, NetworkConfig, NetworkId, PortIo, PortOptions,
-    budget::Budget,
+    budget::Budgets,
     egress::Egress,
     leases::{Asks, LeaseAsked},
     network::Network,
@@ -33,7 +33,7 @@ pub(super) struct State {
     listeners_made: u32,
     pub(super) asks: Asks,
     /// Of every network's flows together.
-    pub(super) budget: Arc<Budget>,
+    pub(super) budgets: Budgets,
     /// The other end, until somebody takes it.
     pub(super) asked: Option<Receiver<LeaseAsked>>,
     /// Where workers ring that are crowded; the same.
@@ -116,7 +116,7 @@ impl Seat {
 }
 
 impl State {
-    pub(super) fn new(workers: usize, budget: Arc<Budget>, rings: Receiver<()>) -> Self {
+    pub(super) fn new(workers: usize, budgets: Budgets, rings: Receiver<()>) -> Self {
         let (asks, asked) = Asks::channel();
         Self {
             networks: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl State {
             asks,
             asked: Some(asked),
             rings: Some(rings),
-            budget,
+            budgets,
         }
     }
 

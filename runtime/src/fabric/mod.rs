@@ -54,7 +54,7 @@ use std::{
 
 use self::{
     balance::Bell,
-    budget::Budget,
+    budget::Budgets,
     control::{Seat, Site, State},
     inbox::{Closed, Inbox},
     network::Network,
@@ -105,10 +105,10 @@ impl Fabric {
     /// Starts the workers, and raises the process's limit of descriptors as far as it may: every flow has one.
     pub fn start(workers: NonZeroUsize) -> Result<Self, FabricError> {
         sys::memory::map_from(MAPPED);
-        let budget = Budget::of(descriptors::raise(None));
+        let budgets = Budgets::of(descriptors::raise(None));
         let clock = Clock::start();
         let (bell, rings) = Bell::new();
-        let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get(), budget, rings)) };
+        let mut fabric = Self { clock, workers: Vec::new(), state: Mutex::new(State::new(workers.get(), budgets, rings)) };
         for index in 0..workers.get() {
             fabric.workers.push(start_worker(index, clock, bell.clone())?);
         }
@@ -126,7 +126,7 @@ impl Fabric {
             table: arc_swap::ArcSwap::default(),
             gateway,
             asks: state.asks.clone(),
-            budget: Arc::clone(&state.budget),
+            budgets: state.budgets.clone(),
         });
         state.networks.insert(id, Site::new(config, Arc::clone(&network)));
         // One worker ages the tables of all networks.

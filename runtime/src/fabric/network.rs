@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use netloom_switch::{PortCounters, Switch};
 
-use super::{NetworkId, budget::Budget, egress::EgressTable, leases::Asks};
+use super::{NetworkId, budget::Budgets, egress::EgressTable, leases::Asks};
 
 /// The switch of a network and the ways out of it. Workers read it without a lock; the control plane swaps the table.
 #[derive(Debug)]
@@ -18,5 +18,5 @@ pub(super) struct Network {
     /// Where questions about leases go.
     pub(super) asks: Asks,
     /// What its flows may hold, with everybody else's.
-    pub(super) budget: Arc<Budget>,
+    pub(super) budgets: Budgets,
 }

@@ -120,7 +120,9 @@ impl Outside for Host<'_> {
     }
 
     fn udp_open(&mut self, socket: SocketId, of: IpAddr) -> Result<(), OutsideError> {
-        self.room()?;
+        if !self.sockets.has_room_for_udp() {
+            return Err(OutsideError::Exhausted);
+        }
         self.add(socket, HostSocket::Udp(Datagrams::bind(of)?))
     }
 

@@ -96,7 +96,7 @@ impl Port {
         io: Arc<dyn PortIo>,
         (view, neighbours, seed): (View, Vec<(IpAddr, Mac)>, u64),
     ) -> Self {
-        let budget = Arc::clone(&network.budget);
+        let sockets = Sockets::new(&network.budgets);
         Self {
             key,
             network,
@@ -105,7 +105,7 @@ impl Port {
             gateway: new_gateway(&view, &neighbours, seed),
             view,
             neighbours,
-            sockets: Sockets::new(budget),
+            sockets,
             listeners: Listeners::default(),
             frames: None,
             queued: false,

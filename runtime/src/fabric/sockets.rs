@@ -17,7 +17,7 @@ use nix::sys::epoll::EpollFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{
-    budget::{Budget, Ticket},
+    budget::{Budgets, Share, Ticket},
     datagrams::Datagrams,
     echo::EchoSocket,
     sources::{Source, Sources, Token},
@@ -52,24 +52,33 @@ struct Entry {
     socket: HostSocket,
     /// `None` while the port is between two workers.
     token: Option<Token>,
-    _ticket: Ticket,
+    _descriptor: Ticket,
+    /// Of a socket whose port the host chose.
+    _ephemeral: Option<Ticket>,
 }
 
 /// The sockets of one gateway.
 #[derive(Debug)]
 pub(super) struct Sockets {
     entries: HashMap<SocketId, Entry>,
-    budget: Arc<Budget>,
+    descriptors: Arc<Share>,
+    ephemeral: Arc<Share>,
 }
 
 impl Sockets {
-    pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { entries: HashMap::new(), budget }
+    pub(super) fn new(budgets: &Budgets) -> Self {
+        let (descriptors, ephemeral) = (Share::of(&budgets.descriptors), Share::of(&budgets.ephemeral));
+        Self { entries: HashMap::new(), descriptors, ephemeral }
     }
 
     /// Whether one more may be opened.
     pub(super) fn has_room(&self) -> bool {
-        self.budget.has_room(self.entries.len())
+        self.descriptors.has_room()
+    }
+
+    /// Whether one more may be opened on a UDP port of the host's choice.
+    pub(super) fn has_room_for_udp(&self) -> bool {
+        self.has_room() && self.ephemeral.has_room()
     }
 
     pub(super) fn get(&self, id: SocketId) -> Option<&HostSocket> {
@@ -82,7 +91,8 @@ impl Sockets {
 
     pub(super) fn insert(&mut self, slot: Slot, id: SocketId, socket: HostSocket, sources: &mut Sources) -> nix::Result<()> {
         let token = watch(slot, id, &socket, sources)?;
-        let entry = Entry { socket, token: Some(token), _ticket: self.budget.take() };
+        let ephemeral = matches!(socket, HostSocket::Udp(_)).then(|| self.ephemeral.take());
+        let entry = Entry { socket, token: Some(token), _descriptor: self.descriptors.take(), _ephemeral: ephemeral };
         if let Some(old) = self.entries.insert(id, entry) {
             release(old, sources);
         }
@@ -223,7 +233,27 @@ pub(super) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::fabric::budget::Budget;
+
+    #[test]
+    fn ports_of_the_host_s_choice_are_left_for_the_host() {
+        let mut sources = Sources::new().unwrap();
+        let mut sockets = Sockets::new(&Budgets { descriptors: Budget::of(None), ephemeral: Budget::of(Some(8)) });
+        let open = || HostSocket::Udp(Datagrams::bind(Ipv4Addr::LOCALHOST.into()).unwrap());
+        for id in 0..3 {
+            assert!(sockets.has_room_for_udp());
+            sockets.insert(Slot(0), SocketId(id), open(), &mut sources).unwrap();
+        }
+        assert!(!sockets.has_room_for_udp(), "as many are left as are taken, of six");
+        assert!(sockets.has_room(), "for what needs no such port");
+        sockets.insert(Slot(0), SocketId(2), open(), &mut sources).unwrap();
+        assert!(!sockets.has_room_for_udp(), "one took another's place");
+        sockets.close(SocketId(1), &mut sources);
+        assert!(sockets.has_room_for_udp());
+    }
 
     #[test]
     fn whatever_icmp_says_is_about_a_packet_and_not_the_end_of_its_socket() {
