@@ -28,7 +28,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use netloom_runtime::{fabric::LeaseAsked, spec::Attachment};
+use netloom_runtime::{
+    fabric::{LeaseAsked, NetworkId},
+    spec::Attachment,
+};
 use netloom_switch::{
     Mac, PortId,
     gateway::{Given, LeaseAnswer, LeaseAnswer6, LeaseAsk, LeaseAsk6, LeaseQuestion, LeaseReply, LeaseWish},
@@ -152,12 +155,16 @@ impl Leases {
         Table { pool: &mut self.pool, notes: &mut self.notes }
     }
 
-    /// Ends what has come to its end; the containers behind whose ports it was.
+    /// Ends what has come to its end; the containers behind whose ports it was, each once. Until the switch is told, the addresses
+    /// remain their ports' alone.
+    #[must_use]
     pub(crate) fn expire(&mut self, now: u64) -> Vec<String> {
         let mut ended = self.table().expire(now);
         if let Some(pool) = self.pool6.as_mut() {
             ended.extend(Table { pool, notes: &mut self.notes6 }.expire(now));
         }
+        ended.sort_unstable();
+        ended.dedup();
         ended
     }
 
@@ -204,28 +211,42 @@ impl Daemon {
         let LeaseAsked { network: plane, port, question } = asked;
         let mut guard = self.state();
         let state = &mut *guard;
-        let Some(name) = state.networks.iter().find(|(_, network)| network.plane == plane).map(|(name, _)| name.clone()) else { return };
-        let Some(asker) = Asker::of(state, &name, port) else { return };
-        let Ok(network) = state.network_mut(&name) else { return };
+        let now = seconds();
+        let reply = self.decide_lease(state, (plane, port), now, |asker, leases| match question {
+            LeaseQuestion::V4(ask) => asker.answer(leases, ask, now),
+            LeaseQuestion::V6(ask) => asker.answer6(leases, ask, now),
+        });
+        let Some(reply) = reply else { return };
+        if let Err(error) = self.plane.answer_lease(plane, port, reply) {
+            tracing::warn!(network = plane.0, port = port.0, %error, "a DHCP client got no answer");
+        }
+    }
+
+    /// Has a question of the port `at` decided; writes down what follows and tells the switch.
+    fn decide_lease(
+        &self,
+        state: &mut State,
+        (plane, port): (NetworkId, PortId),
+        now: u64,
+        decide: impl FnOnce(&Asker, &mut Leases) -> Option<LeaseReply>,
+    ) -> Option<LeaseReply> {
+        let name = state.networks.iter().find(|(_, network)| network.plane == plane).map(|(name, _)| name.clone())?;
+        let asker = Asker::of(state, &name, port)?;
+        let network = state.network_mut(&name).ok()?;
         let before = network.leases.clone();
-        network.leases.expire(seconds());
-        let reply = match question {
-            LeaseQuestion::V4(ask) => asker.answer(&mut network.leases, ask),
-            LeaseQuestion::V6(ask) => asker.answer6(&mut network.leases, ask),
-        };
+        let mut concerned = network.leases.expire(now);
+        let reply = decide(&asker, &mut network.leases);
         if network.leases != before
             && let Err(error) = network.keep_leases(&self.paths.leases())
         {
             // An address that could be given twice after a crash is not given.
             tracing::error!(network = name, error = error.message, "leases are not on disk");
             network.leases = before;
-            return;
+            return None;
         }
-        self.allow_leased(state, &name, &asker.id);
-        let Some(reply) = reply else { return };
-        if let Err(error) = self.plane.answer_lease(plane, port, reply) {
-            tracing::warn!(network = name, %error, "a DHCP client got no answer");
-        }
+        concerned.push(asker.id);
+        concerned.iter().for_each(|id| self.allow_leased(state, &name, id));
+        reply
     }
 
     /// Ends the leases whose time is over.
@@ -286,10 +307,10 @@ impl Asker {
         client == self.attachment.mac
     }
 
-    fn answer(&self, leases: &mut Leases, ask: LeaseAsk) -> Option<LeaseReply> {
+    fn answer(&self, leases: &mut Leases, ask: LeaseAsk, now: u64) -> Option<LeaseReply> {
         let reserved = self.attachment.ip.filter(|_| self.is_own(ask.client));
         let client = Client { mac: ask.client, id: ask.client_id.as_deref(), container: &self.id, reserved };
-        let decision = leases.decide(&client, ask.wish, seconds());
+        let decision = leases.decide(&client, ask.wish, now);
         tracing::info!(network = self.network, port = self.port.0, client = %ask.client, wish = ?ask.wish, ?decision, "dhcp");
         let search = self.search.clone();
         let hostname = self.hostname.clone().filter(|_| reserved.is_some());
@@ -302,11 +323,11 @@ impl Asker {
         Some(LeaseReply::V4(LeaseAnswer { exchange: ask.exchange, given }))
     }
 
-    fn answer6(&self, leases: &mut Leases, ask: LeaseAsk6) -> Option<LeaseReply> {
+    fn answer6(&self, leases: &mut Leases, ask: LeaseAsk6, now: u64) -> Option<LeaseReply> {
         let mac = ask.exchange.client();
         let reserved = self.attachment.ipv6.map(|ipv6| ipv6.ip).filter(|_| self.is_own(mac));
         let client = Client6 { holder: Holder { mac, container: &self.id }, duid: ask.exchange.duid(), reserved };
-        let decision = leases.decide6(&client, ask.wish, &ask.associations, seconds());
+        let decision = leases.decide6(&client, ask.wish, &ask.associations, now);
         tracing::info!(network = self.network, port = self.port.0, client = %mac, wish = ?ask.wish, ?decision, "dhcpv6");
         let decision = decision?;
         let (status, associations, search) = (decision.status, decision.associations, self.search.clone());
@@ -320,7 +341,14 @@ mod tests {
 
     use netloom_switch::ipam::{GatewayChoice, Pool};
 
-    use super::{super::network::LeaseNote, table::PORT_MAX, *};
+    use super::{
+        super::{
+            network::{BRIDGE, LeaseNote},
+            testkit::{Leased, Scratch, Supervisor, named, spec},
+        },
+        table::PORT_MAX,
+        *,
+    };
 
     const NOW: u64 = 1_000_000;
     const DISCOVER: LeaseWish = LeaseWish::Discover { wanted: None };
@@ -399,7 +427,7 @@ mod tests {
         assert_eq!(leases.decide(&client(2), request(3), NOW), Decision::Refusal);
         leases.decide(&client(1), LeaseWish::Refuse, NOW);
         assert_eq!(leases.pool.owner(ip(4)), None, "the offer went to nobody");
-        leases.expire(NOW + 600);
+        assert_eq!(leases.expire(NOW + 600), ["web"]);
         assert_eq!(leases.decide(&client(2), request(3), NOW + 600), Decision::Address(ip(3)));
         leases.decide(&client(2), LeaseWish::Release { address: ip(3) }, NOW);
         assert_eq!(leases.pool.leases().count(), 1);
@@ -423,5 +451,55 @@ mod tests {
         assert_eq!(again, leases);
         let old = r#"{"mac":"02:42:0a:05:00:02","since":"2026-01-01T00:00:00.000Z"}"#;
         assert_eq!(serde_json::from_str::<LeaseNote>(old).unwrap().dynamic, None, "files of before are read");
+    }
+
+    /// Two containers on the default network, each with a client behind it, and what the data plane was told of their leases.
+    struct Lab {
+        daemon: Arc<Daemon>,
+        told: Leased,
+        containers: Vec<(String, PortId, Supervisor)>,
+        _scratch: Scratch,
+    }
+
+    impl Lab {
+        async fn new() -> Self {
+            let scratch = Scratch::new();
+            let (daemon, told) = scratch.daemon_and_leased();
+            let mut containers = Vec::new();
+            for name in ["web", "db"] {
+                let id = daemon.create(named(name, spec(&[]))).unwrap().id;
+                let supervisor = Supervisor::new(&daemon, &id).await;
+                supervisor.start(Vec::new()).await;
+                let port = daemon.state().tenants_on(BRIDGE).find(|tenant| tenant.id == id).unwrap().port.unwrap();
+                containers.push((id, port, supervisor));
+            }
+            told.lock().unwrap().clear();
+            Self { daemon, told, containers, _scratch: scratch }
+        }
+
+        /// The client behind a container says something; what the data plane is told then.
+        fn say(&self, container: usize, wish: LeaseWish, now: u64) -> Vec<(PortId, Vec<IpAddr>)> {
+            let (port, mut guard) = (self.containers[container].1, self.daemon.state());
+            let plane = guard.network(BRIDGE).unwrap().plane;
+            self.daemon.decide_lease(&mut guard, (plane, port), now, |asker, leases| {
+                leases.decide(&Client { container: &asker.id, ..client(9) }, wish, now);
+                None
+            });
+            std::mem::take(&mut *self.told.lock().unwrap())
+        }
+    }
+
+    fn wanted(last: u8) -> LeaseWish {
+        LeaseWish::Request { wanted: [172, 17, 0, last].into() }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_ended_lease_is_taken_from_its_port_whoever_s_question_ends_it() {
+        let lab = Lab::new().await;
+        let [web, db] = [0, 1].map(|at| lab.containers[at].1);
+        let leased = IpAddr::from([172, 17, 0, 77]);
+        assert_eq!(lab.say(0, wanted(77), NOW), [(web, vec![leased])]);
+        let told = lab.say(1, wanted(77), NOW + 3600);
+        assert!(told.contains(&(web, Vec::new())) && told.contains(&(db, vec![leased])), "{told:?}");
     }
 }

@@ -61,9 +61,20 @@ impl Scratch {
 
     /// The same with this to start and to sweep.
     pub(crate) fn daemon_with(&self, launcher: Box<dyn Launcher>, routes: &[ipnet::IpNet]) -> Arc<Daemon> {
+        self.daemon_over(Remembering::default(), launcher, routes)
+    }
+
+    /// A daemon, and what its data plane is told about leases.
+    pub(crate) fn daemon_and_leased(&self) -> (Arc<Daemon>, Leased) {
+        let plane = Remembering::default();
+        let leased = Arc::clone(&plane.leased);
+        (self.daemon_over(plane, Box::new(Nobody), &[]), leased)
+    }
+
+    fn daemon_over(&self, plane: Remembering, launcher: Box<dyn Launcher>, routes: &[ipnet::IpNet]) -> Arc<Daemon> {
         let paths = Paths::at(&self.0);
         paths.make_root().unwrap();
-        let daemon = Daemon::new(paths, Box::new(Remembering::default()), launcher, 1);
+        let daemon = Daemon::new(paths, Box::new(plane), launcher, 1);
         daemon.restore(routes).unwrap();
         Arc::new(daemon)
     }
@@ -134,7 +145,13 @@ impl Launcher for Layered {
 
 /// A data plane that keeps what it was told; its port numbers are never used twice.
 #[derive(Debug, Default)]
-pub(crate) struct Remembering(Mutex<Told>);
+pub(crate) struct Remembering {
+    told: Mutex<Told>,
+    leased: Leased,
+}
+
+/// The leased addresses of ports as a data plane was told them, one after the other.
+pub(crate) type Leased = Arc<Mutex<Vec<(PortId, Vec<IpAddr>)>>>;
 
 #[derive(Debug, Default)]
 struct Told {
@@ -146,7 +163,7 @@ struct Told {
 
 impl Remembering {
     fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,7 +197,8 @@ impl Plane for Remembering {
         Ok(())
     }
 
-    fn set_leased(&self, _: NetworkId, _: PortId, _: Vec<IpAddr>) -> Answer<()> {
+    fn set_leased(&self, _: NetworkId, port: PortId, leased: Vec<IpAddr>) -> Answer<()> {
+        self.leased.lock().unwrap().push((port, leased));
         Ok(())
     }
 

@@ -88,6 +88,7 @@ impl<A: Address> Table<'_, A> {
     }
 
     /// Ends what has come to its end; the containers behind whose ports it was.
+    #[must_use]
     pub(super) fn expire(&mut self, now: u64) -> Vec<String> {
         let ended = |note: &LeaseNote| note.dynamic.as_ref().filter(|dynamic| dynamic.expires <= now).map(|d| d.container.clone());
         let ended: Vec<_> = self.notes.iter().filter_map(|(address, note)| Some((*address, ended(note)?))).collect();
