@@ -1,13 +1,14 @@
 //! Who may send what: the checks that a frame passes before anything is learned from it or done with it.
 //!
 //! Policy, in order: length, source, reserved destinations, addresses of others, neighbour discovery in the name of others, DHCP in the
-//! gateway's place. Says yes or names the reason; changes nothing.
+//! gateway's place. Says yes or names the reason; changes nothing. A packet is looked for where its receiver finds it, behind priority
+//! tags too.
 
 use crate::{
     DropReason, Frame, Mac, PortId,
     config::{Config, ReservedMacs},
     frame::FRAME_MAX,
-    parse::{Ethernet, Headers, Network, ethertype, protocol},
+    parse::{Ethernet, Ipv6, ethertype, protocol},
 };
 
 /// May `frame` come in at `ingress`?
@@ -24,12 +25,14 @@ pub(crate) fn check(config: &Config, ingress: PortId, frame: &Frame<'_>, etherne
     if is_reserved(ethernet.dst) && config.settings.reserved_macs == ReservedMacs::Strict {
         return Err(DropReason::ReservedAddress);
     }
-    if is_spoofed(config, ingress, frame, ethernet) {
+    // Whatever could hide behind tags without end; nobody sends as many.
+    let ethernet = ethernet.behind_priority_tags(frame.bytes).ok_or(DropReason::RogueAdvertisement)?;
+    if is_spoofed(config, ingress, frame, &ethernet) {
         return Err(DropReason::SpoofedSource);
     }
     match ethernet.ethertype {
-        ethertype::IPV4 => check_dhcp(config, ingress, frame, ethernet),
-        ethertype::IPV6 => check_ipv6(config, ingress, frame, ethernet),
+        ethertype::IPV4 => check_dhcp(config, ingress, frame, &ethernet),
+        ethertype::IPV6 => check_ipv6(config, ingress, frame, &ethernet),
         _ => Ok(()),
     }
 }
@@ -85,11 +88,11 @@ fn check_ipv6(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Et
         _ => {}
     }
     let directs = may_direct_hosts(config, ingress);
-    let ip = match Headers::parse(frame.bytes)?.network {
-        Network::Ipv6(ip) => ip,
+    let ip = match Ipv6::parse(frame.bytes, ethernet.len) {
+        Some(ip) => ip,
         // Among them are chains of headers that are too long to follow, which a host might (RFC 7113, 3).
-        Network::Malformed if !directs => return Err(DropReason::RogueAdvertisement),
-        _ => return Ok(()),
+        None if !directs => return Err(DropReason::RogueAdvertisement),
+        None => return Ok(()),
     };
     match ip.upper(frame.bytes) {
         // No host listens to neighbour discovery in fragments (RFC 6980).

@@ -47,6 +47,12 @@ pub mod tcp_flags {
     pub const CWR: u8 = 0x80;
 }
 
+/// The VLAN in the tag control information of a tag (IEEE 802.1Q, 9.6).
+const VLAN_ID: u16 = 0x0fff;
+
+/// Tags that are looked behind in one frame, where a second one makes no sense already.
+const PRIORITY_TAGS_MAX: usize = 8;
+
 /// Extension headers that are followed in one IPv6 packet; RFC 8200, 4.1 expects at most seven.
 const EXTENSIONS_MAX: usize = 8;
 
@@ -76,6 +82,25 @@ impl Ethernet {
         let ([a, b, c, d], _) = take::<4>(rest).ok_or(DropReason::Runt)?;
         let tag = Some(u16::from_be_bytes([a, b]));
         Ok(Self { tag, ethertype: u16::from_be_bytes([c, d]), len: ETHERNET_HEADER + 4, ..untagged })
+    }
+
+    /// The header as the receiver of `bytes` reads it. A priority tag (802.1Q: VLAN ID 0) is of no VLAN, and Linux takes off as many as
+    /// there are, before a VLAN's tag and behind it; the tag of a second VLAN is payload. `None`: there is no end of tags.
+    pub(crate) fn behind_priority_tags(mut self, bytes: &[u8]) -> Option<Self> {
+        let Some(mut outer) = self.tag else { return Some(self) };
+        for _ in 0..=PRIORITY_TAGS_MAX {
+            if !matches!(self.ethertype, ethertype::VLAN | ethertype::SERVICE_VLAN) {
+                return Some(self);
+            }
+            let Some(([a, b, c, d], _)) = bytes.get(self.len..).and_then(take::<4>) else { return Some(self) };
+            let inner = u16::from_be_bytes([a, b]);
+            if outer & VLAN_ID != 0 && inner & VLAN_ID != 0 {
+                return Some(self);
+            }
+            outer |= inner;
+            (self.ethertype, self.len) = (u16::from_be_bytes([c, d]), self.len + 4);
+        }
+        None
     }
 }
 
@@ -211,7 +236,8 @@ impl Ipv4 {
 }
 
 impl Ipv6 {
-    fn parse(bytes: &[u8], start: usize) -> Option<Self> {
+    /// Reads the header at `start`; `None`: what is there is none, is longer than its frame, or has too many extension headers.
+    pub(crate) fn parse(bytes: &[u8], start: usize) -> Option<Self> {
         let ([version, _, _, _, l0, l1, next, _], rest) = take::<8>(bytes.get(start..)?)?;
         let (src, rest) = take::<16>(rest)?;
         let (dst, _) = take::<16>(rest)?;
@@ -410,6 +436,29 @@ mod tests {
         let built = eth(mac(1), mac(2)).tag(1).raw(ethertype::VLAN, &[0, 2, 8, 0]);
         let headers = Headers::parse(&built.bytes).unwrap();
         assert_eq!((headers.ethernet.ethertype, headers.network), (ethertype::VLAN, Network::Other));
+    }
+
+    #[test]
+    fn priority_tags_are_looked_behind_as_a_receiver_does_it() {
+        let behind = |tags: &[u16]| {
+            let (outer, inner) = tags.split_first().unwrap();
+            let nested: Vec<u8> = inner.iter().flat_map(|tci| [tci.to_be_bytes(), [8, 6]]).flatten().collect();
+            // Each tag but the last is followed by another.
+            let mut built = eth(mac(1), mac(2)).tag(*outer).raw(ethertype::ARP, &nested).bytes;
+            (0..inner.len()).for_each(|at| built[16 + 4 * at..18 + 4 * at].copy_from_slice(&[[0x81, 0], [0x88, 0xa8]][at % 2]));
+            Ethernet::parse(&built).unwrap().behind_priority_tags(&built).map(|ethernet| (ethernet.ethertype, ethernet.len))
+        };
+        assert_eq!(behind(&[0]), Some((ethertype::ARP, 18)));
+        for two in [[0, 0xe000], [0, 5], [0x6005, 0]] {
+            assert_eq!(behind(&two), Some((ethertype::ARP, 22)), "{two:?}");
+        }
+        assert_eq!(behind(&[0, 5, 0, 0]), Some((ethertype::ARP, 30)));
+        assert_eq!(behind(&[5, 6]), Some((ethertype::VLAN, 18)), "the second VLAN is payload");
+        assert_eq!(behind(&[0, 5, 0, 6]), Some((ethertype::VLAN, 26)), "wherever it stands");
+        assert_eq!(behind(&[0; 1 + PRIORITY_TAGS_MAX]), Some((ethertype::ARP, 18 + 4 * PRIORITY_TAGS_MAX)));
+        assert_eq!(behind(&[0; 2 + PRIORITY_TAGS_MAX]), None);
+        let cut = eth(mac(1), mac(2)).tag(0).raw(ethertype::VLAN, &[0, 0, 8]).bytes;
+        assert_eq!(Ethernet::parse(&cut).unwrap().behind_priority_tags(&cut).unwrap().len, 18, "half a tag is payload");
     }
 
     proptest! {

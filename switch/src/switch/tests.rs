@@ -327,6 +327,45 @@ fn nobody_but_the_gateway_answers_as_a_dhcp_server_of_ipv6() {
     assert!(matches!(lab.send(2, &dhcp6_answer(2, (17, &[]))), Verdict::Flood(_)));
 }
 
+/// The frame with these tags between its addresses and its EtherType.
+fn tagged(built: &Built, tags: &[[u8; 4]]) -> Built {
+    let (addresses, rest) = built.bytes.split_at(12);
+    Built::raw([addresses, &tags.concat(), rest].concat())
+}
+
+#[test]
+fn nothing_hides_behind_tags_that_its_receiver_takes_off() {
+    const PRIORITY: [u8; 4] = [0x81, 0, 0xe0, 0];
+    const SERVICE_PRIORITY: [u8; 4] = [0x88, 0xa8, 0, 0];
+    const VLAN: [u8; 4] = [0x81, 0, 0, 5];
+    let mut lab = with_gateway(3);
+    lab.set_port(1, |port| port.ips = vec![Ipv4Addr::new(10, 0, 0, 2).into(), "fd00::2".parse().unwrap()]);
+    let (server, client) = ("10.0.0.9:67".parse().unwrap(), "255.255.255.255:68".parse().unwrap());
+    let everyone = eth(mac(2), Mac::BROADCAST);
+    let rogues = [
+        (everyone.arp_reply([10, 0, 0, 2].into(), [10, 0, 0, 2].into()), DropReason::SpoofedSource),
+        (everyone.udp(server, client, b"offer"), DropReason::RogueDhcp),
+        (discovery(2, "fd00::3", &neighbour(136, "fd00::2"), PLAIN), DropReason::SpoofedSource),
+        (discovery(2, "fe80::9", &[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0], PLAIN), DropReason::RogueAdvertisement),
+        (dhcp6_answer(2, (17, &[])), DropReason::RogueDhcp),
+    ];
+    let hidden: [&[[u8; 4]]; 6] = [
+        &[PRIORITY, PRIORITY],
+        &[SERVICE_PRIORITY, PRIORITY],
+        &[SERVICE_PRIORITY; 3],
+        &[PRIORITY, VLAN],
+        &[VLAN, PRIORITY],
+        &[PRIORITY, VLAN, SERVICE_PRIORITY],
+    ];
+    for (rogue, reason) in &rogues {
+        hidden.iter().for_each(|tags| lab.refused(2, &tagged(rogue, tags), *reason));
+        assert!(matches!(lab.send(2, &tagged(rogue, &[VLAN, VLAN])), Verdict::Flood(_)), "a VLAN in a VLAN is its owner's");
+    }
+    let own = eth(mac(1), Mac::BROADCAST).arp_reply([10, 0, 0, 2].into(), [10, 0, 0, 2].into());
+    assert!(matches!(lab.send(1, &tagged(&own, &[PRIORITY, PRIORITY])), Verdict::Flood(_)));
+    lab.refused(1, &tagged(&own, &[PRIORITY; 40]), DropReason::RogueAdvertisement);
+}
+
 #[test]
 fn the_gateways_seat_follows_the_settings() {
     let mut lab = with_gateway(2);

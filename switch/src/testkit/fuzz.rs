@@ -15,6 +15,9 @@ pub fn parse(bytes: &[u8]) {
         return;
     };
     let behind = headers.ethernet.len;
+    if let Some(ethernet) = headers.ethernet.behind_priority_tags(bytes) {
+        assert!(behind <= ethernet.len && ethernet.len <= bytes.len());
+    }
     let (payload, end) = match headers.network {
         Network::Ipv4(ip) => {
             assert_eq!(ip.start, behind);
