@@ -320,6 +320,8 @@ fn nobody_but_the_gateway_answers_as_a_dhcp_server_of_ipv6() {
         lab.refused(2, &dhcp6_answer(2, before), DropReason::RogueDhcp);
     }
     lab.refused(2, &dhcp6_answer(2, (44, &[&fragment(60, 1)[..], &[17, 200, 1, 4, 0, 0, 0, 0]].concat())), DropReason::RogueAdvertisement);
+    // The ports come in the second fragment.
+    lab.refused(2, &discovery(2, "fe80::9", &options, (44, &fragment(60, 1))), DropReason::RogueAdvertisement);
     assert!(matches!(lab.send(2, &dhcp6_answer(2, (44, &fragment(17, 9)))), Verdict::Flood(_)), "data of a later fragment");
     let ask = discovery(2, "fe80::2", &[2, 34, 2, 35, 0, 12, 0, 0, 1, 0, 0, 1], (17, &[]));
     assert!(matches!(lab.send(2, &ask), Verdict::Flood(_)), "clients ask");
