@@ -108,6 +108,7 @@ fn check_discovery(config: &Config, ingress: PortId, source: std::net::Ipv6Addr,
     const TARGET: std::ops::Range<usize> = 8..24;
     const ROUTER_SOLICITATION: u8 = 133;
     const ROUTER_ADVERTISEMENT: u8 = 134;
+    const NEIGHBOUR_SOLICITATION: u8 = 135;
     const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
     const REDIRECT: u8 = 137;
     let is_anothers = |address: std::net::Ipv6Addr| config.is_anothers_ip(address.into(), ingress);
@@ -115,6 +116,8 @@ fn check_discovery(config: &Config, ingress: PortId, source: std::net::Ipv6Addr,
     match message.first() {
         Some(&(ROUTER_ADVERTISEMENT | REDIRECT)) if !may_direct_hosts(config, ingress) => Err(DropReason::RogueAdvertisement),
         Some(&NEIGHBOUR_ADVERTISEMENT) if target() => Err(DropReason::SpoofedSource),
+        // It is about to take the address; who has it and has not yet made sure gives it up then (RFC 4862, 5.4.3).
+        Some(&NEIGHBOUR_SOLICITATION) if source.is_unspecified() && target() => Err(DropReason::SpoofedSource),
         Some(ROUTER_SOLICITATION..=REDIRECT) if is_anothers(source) => Err(DropReason::SpoofedSource),
         _ => Ok(()),
     }

@@ -246,12 +246,14 @@ fn nobody_takes_an_ipv6_address_that_is_the_gateways_or_was_given_to_another() {
         lab.refused(2, &discovery(2, "fd00::3", &neighbour(136, taken), PLAIN), DropReason::SpoofedSource);
         lab.refused(2, &discovery(2, taken, &neighbour(135, "fd00::9"), PLAIN), DropReason::SpoofedSource);
         lab.refused(2, &discovery(2, taken, &[133, 0, 0, 0, 0, 0, 0, 0], PLAIN), DropReason::SpoofedSource);
-        let asks = discovery(2, "::", &neighbour(135, taken), PLAIN);
-        assert!(matches!(lab.send(2, &asks), Verdict::Flood(_)), "who asks whether {taken} is free hears that it is not");
+        lab.refused(2, &discovery(2, "::", &neighbour(135, taken), PLAIN), DropReason::SpoofedSource);
+        let asks = discovery(2, "fd00::3", &neighbour(135, taken), PLAIN);
+        assert!(matches!(lab.send(2, &asks), Verdict::Flood(_)), "who has {taken}?");
     }
     let options = (60, &[58, 0, 1, 4, 0, 0, 0, 0][..]);
     lab.refused(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::2"), options), DropReason::SpoofedSource);
     assert!(matches!(lab.send(1, &discovery(1, "fd00::2", &neighbour(136, "fd00::2"), PLAIN)), Verdict::Flood(_)), "its own");
+    assert!(matches!(lab.send(1, &discovery(1, "::", &neighbour(135, "fd00::2"), PLAIN)), Verdict::Flood(_)), "it makes sure");
     assert!(matches!(lab.send(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::3"), PLAIN)), Verdict::Flood(_)), "nobody's");
     lab.set(|settings| settings.port_security = false);
     assert!(matches!(lab.send(2, &discovery(2, "fd00::3", &neighbour(136, "fd00::2"), PLAIN)), Verdict::Flood(_)));
