@@ -200,6 +200,11 @@ impl Switch {
         (1..).take(PortId::MAX - 1).map(PortId).find(|port| config.port(*port).is_none())
     }
 
+    /// Whether `mac` is another port's and not `port`'s: given to it by the IPAM, pinned to it or heard there.
+    pub fn is_anothers(&self, now: Time, mac: Mac, port: PortId) -> bool {
+        self.config.load().is_anothers_mac(mac, port) || self.fdb.lookup(now, mac).is_some_and(|behind| behind != port)
+    }
+
     /// Pins `mac` to an open port: it does not age, and frames from it are taken nowhere else.
     pub fn pin(&self, now: Time, mac: Mac, port: PortId) -> Result<(), PinError> {
         // No port is closed, and its addresses flushed, between the look and the entry.

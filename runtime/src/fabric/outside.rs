@@ -6,7 +6,7 @@ use std::{
 };
 
 use netloom_switch::{
-    DropReason, Frame, PortId, Time, Verdict,
+    DropReason, Frame, Mac, PortId, Time, Verdict,
     gateway::{Datagram, DatagramError, Departure, EchoError, EchoReply, EchoRequest, LeaseQuestion, Outside, OutsideError, SocketId},
 };
 
@@ -177,6 +177,10 @@ impl Outside for Host<'_> {
 
     fn ask_lease(&mut self, question: LeaseQuestion) -> Result<(), DropReason> {
         self.network.asks.ask(PortKey { network: self.network.id, port: self.port }, question)
+    }
+
+    fn is_anothers(&self, mac: Mac) -> bool {
+        self.network.switch.is_anothers(self.now, mac, self.port)
     }
 
     fn close(&mut self, socket: SocketId) {

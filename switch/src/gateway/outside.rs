@@ -8,7 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::LeaseQuestion;
-use crate::{DropReason, Frame};
+use crate::{DropReason, Frame, Mac};
 
 /// A host socket of one gateway; the gateway makes these up and uses each for one socket at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -229,6 +229,9 @@ pub trait Outside {
     /// Asks whoever keeps the addresses about a lease; never waits. The answer comes by
     /// [`Gateway::lease_answered`](super::Gateway::lease_answered), or never. `Err`: too many are being asked about.
     fn ask_lease(&mut self, question: LeaseQuestion) -> Result<(), DropReason>;
+
+    /// Whether a frame to `mac` would be another port's: of the address that the IPAM gave it, or heard behind it.
+    fn is_anothers(&self, mac: Mac) -> bool;
 
     /// Closes a socket of any kind. The number may then be used anew.
     fn close(&mut self, socket: SocketId);

@@ -111,6 +111,20 @@ fn a_pinned_mac_is_not_followed_and_does_not_age() {
 }
 
 #[test]
+fn an_address_is_anothers_once_it_was_given_to_it_or_heard_there() {
+    let mut lab = with_gateway(2);
+    let is_anothers = |lab: &Lab, of: Mac, port| lab.switch.is_anothers(lab.now(), of, PortId(port));
+    lab.set_port(1, |port| port.mac = Some(mac(1)));
+    let _ = lab.send(2, &hello(7, 9));
+    for (mac, owner, other) in [(mac(1), 1, 2), (mac(7), 2, 1), (GATEWAY, 0, 1)] {
+        assert!(is_anothers(&lab, mac, other) && !is_anothers(&lab, mac, owner), "{mac}");
+    }
+    assert!(!is_anothers(&lab, mac(8), 1), "nobody's");
+    lab.advance(HOUR);
+    assert!(!is_anothers(&lab, mac(7), 1), "forgotten");
+}
+
+#[test]
 fn pins_are_refused_where_they_make_no_sense() {
     let lab = with_gateway(1);
     let pin = |mac, port| lab.switch.pin(Time::ZERO, mac, PortId(port));

@@ -121,10 +121,7 @@ impl Dhcp {
     ) -> Result<(), DropReason> {
         let Some(own) = core.view.config.ip else { return Ok(()) };
         let ask = message::read(outgoing.payload, own)?;
-        // A host with several interfaces may renew and release by another one, from the address that it is about.
-        let ciaddr = ask.exchange.ciaddr;
-        let by_address = !ciaddr.is_unspecified() && outgoing.packet.source == IpAddr::V4(ciaddr);
-        if ask.client != outgoing.packet.mac && !by_address {
+        if ask.client != outgoing.packet.mac && !is_by_address(core, &ask, outgoing.packet, outside) {
             return Err(DropReason::SpoofedSource);
         }
         if !self.asks.allow(now, core.view.config.limits.dhcp_asks) {
@@ -146,6 +143,13 @@ impl Dhcp {
             core.deliver_udp(Arrival { to: mac, source: from, inside: to, traffic_class: 0, len: bytes.len() }, bytes.len(), outside);
         }
     }
+}
+
+/// A host with several interfaces may renew and release by another one, from the address that it is about. Its answer goes to the
+/// interface that has the address, which must not be one behind another port.
+fn is_by_address(core: &Core, ask: &LeaseAsk, packet: &Packet<'_>, outside: &impl Outside) -> bool {
+    let is_from = packet.source == IpAddr::V4(ask.exchange.ciaddr);
+    is_from && packet.source_is_valid(&core.view.config) && !outside.is_anothers(ask.client)
 }
 
 /// Where an answer goes (RFC 2131, 4.1): to the address that the client uses, to everybody where it cannot be reached otherwise, else

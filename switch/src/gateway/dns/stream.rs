@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    DropReason, Frame, Time,
+    DropReason, Frame, Mac, Time,
     gateway::{
         Core, Datagram, Departure, EchoError, EchoReply, EchoRequest, LeaseQuestion, Outside, OutsideError, Readiness, SocketId,
         sockets::Owner, tcp::FlowKey,
@@ -197,6 +197,10 @@ impl<O> Served<'_, O> {
 impl<O: Outside> Outside for Served<'_, O> {
     fn emit(&mut self, frame: &Frame<'_>) {
         self.outside.emit(frame);
+    }
+
+    fn is_anothers(&self, mac: Mac) -> bool {
+        self.outside.is_anothers(mac)
     }
 
     fn tcp_connect(&mut self, socket: SocketId, _to: SocketAddr) -> Result<(), OutsideError> {

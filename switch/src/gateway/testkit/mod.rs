@@ -139,6 +139,8 @@ pub struct World {
     /// What was asked about leases.
     pub asked: Vec<LeaseAsk>,
     pub asked6: Vec<LeaseAsk6>,
+    /// What lies behind other ports.
+    pub anothers: Vec<Mac>,
     pub drops: Vec<DropReason>,
     /// The answer to the next calls that open a socket.
     pub open: Result<(), OutsideError>,
@@ -155,6 +157,7 @@ impl Default for World {
             echo: HashMap::new(),
             asked: Vec::new(),
             asked6: Vec::new(),
+            anothers: Vec::new(),
             drops: Vec::new(),
             open: Ok(()),
             room: usize::MAX,
@@ -337,6 +340,10 @@ impl Outside for World {
             LeaseQuestion::V6(ask) => self.asked6.push(ask),
         }
         Ok(())
+    }
+
+    fn is_anothers(&self, mac: Mac) -> bool {
+        self.anothers.contains(&mac)
     }
 
     fn close(&mut self, socket: SocketId) {

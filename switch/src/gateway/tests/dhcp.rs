@@ -40,11 +40,17 @@ fn bytes(message: &Message) -> Vec<u8> {
 fn broadcast(payload: &[u8]) -> Vec<u8> {
     let mut frame = udp(68, SocketAddr::from((Ipv4Addr::BROADCAST, 67)), payload);
     frame[..6].fill(0xff);
-    frame[24..30].fill(0);
-    let sum = crate::checksum::finished(crate::checksum::sum(&frame[14..34], 0)).to_be_bytes();
-    frame[24..26].copy_from_slice(&sum);
     // None (RFC 768).
     frame[40..42].fill(0);
+    from(Ipv4Addr::UNSPECIFIED, frame)
+}
+
+/// The same datagram from `source`.
+fn from(source: Ipv4Addr, mut frame: Vec<u8>) -> Vec<u8> {
+    frame[24..26].fill(0);
+    frame[26..30].copy_from_slice(&source.octets());
+    let sum = crate::checksum::finished(crate::checksum::sum(&frame[14..34], 0)).to_be_bytes();
+    frame[24..26].copy_from_slice(&sum);
     frame
 }
 
@@ -145,6 +151,41 @@ fn a_client_that_cannot_hear_its_address_yet_is_answered_by_broadcast() {
     assert_eq!(ask.wish, LeaseWish::Discover { wanted: Some(LEASED) });
     let (offer, mac, to) = lab.answer(&ask, Some(given())).unwrap();
     assert_eq!((offer.flags().broadcast(), mac, to), (true, Mac::BROADCAST, Ipv4Addr::BROADCAST));
+}
+
+#[test]
+fn another_interface_asks_for_the_host_s_own_and_for_none_behind_another_port() {
+    let interface = Mac([2, 0, 0, 0, 0, 99]);
+    let mut lab = Lab::new();
+    let mut renew = message(MessageType::Request, []);
+    renew.set_ciaddr(CONTAINER).set_chaddr(&interface.0);
+    let unicast = udp(68, SocketAddr::from((GATEWAY, 67)), &bytes(&renew));
+    let broadcast = from(CONTAINER, broadcast(&bytes(&renew)));
+    for frame in [&unicast, &broadcast] {
+        lab.gateway.frame(lab.now, &finished(frame), &mut lab.world).unwrap();
+        let ask = lab.world.asked.pop().unwrap();
+        let given = Given { address: Some((CONTAINER, HOUR)), ..Given::default() };
+        let (_, mac, _) = lab.answer(&ask, Some(given)).unwrap();
+        assert_eq!(mac, interface, "which listens for the answer");
+    }
+    lab.world.anothers.push(interface);
+    for frame in [&unicast, &broadcast] {
+        assert_eq!(lab.gateway.frame(lab.now, &finished(frame), &mut lab.world), Err(DropReason::SpoofedSource));
+    }
+}
+
+#[test]
+fn an_address_that_no_host_of_the_link_has_speaks_for_no_other_interface() {
+    let mut lab = Lab::new();
+    for address in [GATEWAY, [192, 0, 2, 1].into(), [10, 0, 0, 255].into(), Ipv4Addr::UNSPECIFIED] {
+        let mut renew = message(MessageType::Request, [DhcpOption::RequestedIpAddress(LEASED)]);
+        renew.set_ciaddr(address);
+        let own = from(address, broadcast(&bytes(&renew)));
+        assert_eq!(lab.gateway.frame(lab.now, &finished(&own), &mut lab.world), Ok(()), "who was elsewhere is told so: {address}");
+        renew.set_chaddr(&[2, 0, 0, 0, 0, 99]);
+        let other = from(address, broadcast(&bytes(&renew)));
+        assert_eq!(lab.gateway.frame(lab.now, &finished(&other), &mut lab.world), Err(DropReason::SpoofedSource), "{address}");
+    }
 }
 
 #[test]
