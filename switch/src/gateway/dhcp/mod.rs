@@ -136,7 +136,7 @@ impl Dhcp {
         let Some(own) = config.ip else { return };
         let reply = Reply { answer, server: own, subnet: config.subnet, mtu: config.mtu };
         let Some(bytes) = reply.write() else { return outside.dropped(DropReason::GatewayOutside) };
-        let (to, mac) = address_of(answer);
+        let (to, mac) = (address_of(answer), answer.exchange.client);
         if let Some(room) = core.builder.udp_payload().get_mut(..bytes.len()) {
             room.copy_from_slice(&bytes);
             let (from, to) = (SocketAddr::new(IpAddr::V4(own), SERVER_PORT), SocketAddr::new(IpAddr::V4(to), CLIENT_PORT));
@@ -152,13 +152,14 @@ fn is_by_address(core: &Core, ask: &LeaseAsk, packet: &Packet<'_>, outside: &imp
     is_from && packet.source_is_valid(&core.view.config) && !outside.is_anothers(ask.client)
 }
 
-/// Where an answer goes (RFC 2131, 4.1): to the address that the client uses, to everybody where it cannot be reached otherwise, else
-/// to the address that it is just getting.
-fn address_of(answer: &LeaseAnswer) -> (Ipv4Addr, Mac) {
-    let Exchange { client, ciaddr, broadcast, .. } = answer.exchange;
+/// The address that an answer goes to (RFC 2131, 4.1): the one that the client uses, that of everybody where it cannot be reached
+/// otherwise, else the one that it is just getting. The frame is for the client alone in any case: one for everybody would reach the
+/// other ports, whose clients it is not for.
+fn address_of(answer: &LeaseAnswer) -> Ipv4Addr {
+    let Exchange { ciaddr, broadcast, .. } = answer.exchange;
     match answer.given.as_ref() {
-        Some(_) if !ciaddr.is_unspecified() => (ciaddr, client),
-        Some(Given { address: Some((address, _)), .. }) if !broadcast => (*address, client),
-        _ => (Ipv4Addr::BROADCAST, Mac::BROADCAST),
+        Some(_) if !ciaddr.is_unspecified() => ciaddr,
+        Some(Given { address: Some((address, _)), .. }) if !broadcast => *address,
+        _ => Ipv4Addr::BROADCAST,
     }
 }

@@ -126,7 +126,7 @@ fn a_client_is_offered_and_then_given_an_address_with_all_that_belongs_to_it() {
 }
 
 #[test]
-fn a_renewal_by_unicast_is_answered_by_unicast_and_a_refusal_reaches_everybody() {
+fn a_renewal_by_unicast_is_answered_by_unicast_and_a_refusal_by_broadcast_to_the_client_alone() {
     let mut lab = Lab::new();
     let mut renew = message(MessageType::Request, []);
     renew.set_ciaddr(CONTAINER);
@@ -139,18 +139,18 @@ fn a_renewal_by_unicast_is_answered_by_unicast_and_a_refusal_reaches_everybody()
     assert_eq!((ack.ciaddr(), mac, to), (CONTAINER, CONTAINER_MAC, CONTAINER));
     let (nak, mac, to) = lab.answer(&ask, None).unwrap();
     assert_eq!((nak.opts().msg_type(), nak.yiaddr(), nak.flags().broadcast()), (Some(MessageType::Nak), Ipv4Addr::UNSPECIFIED, true));
-    assert_eq!((mac, to, nak.opts().get(OptionCode::SubnetMask)), (Mac::BROADCAST, Ipv4Addr::BROADCAST, None));
+    assert_eq!((mac, to, nak.opts().get(OptionCode::SubnetMask)), (CONTAINER_MAC, Ipv4Addr::BROADCAST, None));
 }
 
 #[test]
-fn a_client_that_cannot_hear_its_address_yet_is_answered_by_broadcast() {
+fn a_client_that_cannot_hear_its_address_yet_is_answered_by_broadcast_in_a_frame_of_its_own() {
     let mut lab = Lab::new();
     let mut discover = message(MessageType::Discover, [DhcpOption::RequestedIpAddress(LEASED)]);
     discover.set_flags(Flags::default().set_broadcast());
     let ask = lab.ask(&discover);
     assert_eq!(ask.wish, LeaseWish::Discover { wanted: Some(LEASED) });
     let (offer, mac, to) = lab.answer(&ask, Some(given())).unwrap();
-    assert_eq!((offer.flags().broadcast(), mac, to), (true, Mac::BROADCAST, Ipv4Addr::BROADCAST));
+    assert_eq!((offer.flags().broadcast(), mac, to), (true, CONTAINER_MAC, Ipv4Addr::BROADCAST));
 }
 
 #[test]
@@ -164,8 +164,7 @@ fn another_interface_asks_for_the_host_s_own_and_for_none_behind_another_port() 
     for frame in [&unicast, &broadcast] {
         lab.gateway.frame(lab.now, &finished(frame), &mut lab.world).unwrap();
         let ask = lab.world.asked.pop().unwrap();
-        let given = Given { address: Some((CONTAINER, HOUR)), ..Given::default() };
-        let (_, mac, _) = lab.answer(&ask, Some(given)).unwrap();
+        let (_, mac, _) = lab.answer(&ask, None).unwrap();
         assert_eq!(mac, interface, "which listens for the answer");
     }
     lab.world.anothers.push(interface);
