@@ -226,6 +226,21 @@ impl<A: Address> Pool<A> {
         self.range.unwrap_or(self.subnet)
     }
 
+    /// How many addresses [`allocate`](Self::allocate) chooses from, leased or not.
+    pub fn size(&self) -> u128 {
+        let range = self.range();
+        let is_chosen = |address: &A| contains(range, *address);
+        let edges = [A::first(self.subnet), A::last(self.subnet)].into_iter().filter(|edge| usable(self.subnet, *edge).is_err());
+        let others = edges.chain(self.gateway).filter(is_chosen).count();
+        (A::last(range).bits() - A::first(range).bits()).saturating_add(1).saturating_sub(others as u128)
+    }
+
+    /// How many of them nobody has.
+    pub fn free(&self) -> u128 {
+        let range = self.range();
+        self.size().saturating_sub(self.leases.range(A::first(range)..=A::last(range)).count() as u128)
+    }
+
     fn lease(&mut self, address: A, owner: &str) {
         self.released.remove(address);
         self.leases.insert(address, owner.to_owned());

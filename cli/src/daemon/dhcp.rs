@@ -433,14 +433,46 @@ mod tests {
         assert_eq!(leases.pool.leases().count(), 1);
     }
 
+    /// How many of 200 clients behind `container` are offered an address.
+    fn offered(leases: &mut Leases, container: &str) -> usize {
+        (0..200).filter(|last| leases.decide(&Client { container, ..client(*last) }, DISCOVER, NOW) != Decision::Silence).count()
+    }
+
+    fn leases_in(subnet: &str, range: Option<&str>) -> Leases {
+        let pool = Pool::new(subnet.parse().unwrap(), GatewayChoice::First, range.map(|range| range.parse().unwrap())).unwrap();
+        Leases { pool, ..leases() }
+    }
+
     #[test]
-    fn one_port_cannot_take_the_whole_pool() {
-        let mut leases = leases();
-        let given = (0..200).filter(|last| leases.decide(&client(*last), DISCOVER, NOW) != Decision::Silence).count();
-        assert_eq!(given, PORT_MAX);
-        assert_eq!(leases.decide(&client(250), request(200), NOW), Decision::Refusal);
-        let other = Client { container: "db", ..client(250) };
-        assert_ne!(leases.decide(&other, DISCOVER, NOW), Decision::Silence);
+    fn one_port_s_clients_have_a_quarter_of_what_is_free_and_no_more_than_64() {
+        for (subnet, most) in [("10.5.0.0/16", PORT_MAX), ("10.5.0.0/24", 253 / 4), ("10.5.0.0/26", 61 / 4), ("10.5.0.0/29", 1)] {
+            let mut leases = leases_in(subnet, None);
+            assert_eq!(offered(&mut leases, "web"), most, "{subnet}");
+            let last = Ipv4Addr::from_bits(leases.pool.subnet().broadcast().to_bits() - 1);
+            assert_eq!(leases.decide(&client(250), LeaseWish::Request { wanted: last }, NOW), Decision::Refusal, "by name neither");
+            assert_ne!(offered(&mut leases, "db"), 0, "another has its own share");
+        }
+    }
+
+    #[test]
+    fn half_of_the_pool_is_for_containers_whatever_clients_take() {
+        for (subnet, clients) in [("10.5.0.0/26", 61 / 2), ("10.5.0.0/29", 5 / 2), ("10.5.0.0/30", 0)] {
+            let mut leases = leases_in(subnet, None);
+            let given: usize = (0..100).map(|container| offered(&mut leases, &format!("c{container}"))).sum();
+            assert_eq!(given, clients, "{subnet}");
+        }
+    }
+
+    #[test]
+    fn clients_get_none_outside_of_the_range_even_by_name_but_keep_their_own() {
+        let mut leases = leases_in("10.5.0.0/24", Some("10.5.0.128/25"));
+        assert_eq!(leases.decide(&client(1), request(9), NOW), Decision::Refusal);
+        assert_eq!(leases.decide(&client(1), request(200), NOW), Decision::Address(ip(200)));
+        // Leased when the range was another, or by an older version.
+        let (old, mut table) = (client(2), leases.table());
+        table.pool.take(ip(9), &old.owner()).unwrap();
+        table.set(ip(9), old.holder(), Phase::Leased, NOW);
+        assert_eq!(leases.decide(&old, request(9), NOW), Decision::Address(ip(9)));
     }
 
     #[test]

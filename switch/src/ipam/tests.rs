@@ -113,8 +113,8 @@ fn ipv6_is_counted_alike_up_to_the_last_address_there_is() {
     assert_eq!(given, [ip(&format!("{end}fffe")), ip(&format!("{end}ffff"))], "there is no broadcast address");
     last.release(given[0]);
     assert_eq!(last.allocate("d"), Ok(given[0]));
-    let all = Pool::new(net("::/0"), GatewayChoice::<Ipv6Addr>::None, None).unwrap().allocate("e");
-    assert_eq!(all, Ok(Ipv6Addr::LOCALHOST));
+    let mut all = Pool::new(net("::/0"), GatewayChoice::<Ipv6Addr>::None, None).unwrap();
+    assert_eq!((all.allocate("e"), all.free()), (Ok(Ipv6Addr::LOCALHOST), all.size() - 1));
 }
 
 #[test]
@@ -203,6 +203,12 @@ impl Model {
         self.leased.push(address);
     }
 
+    fn size_and_free(&self) -> (u128, u128) {
+        let all = (self.range.network().to_bits()..=self.range.broadcast().to_bits()).map(Ipv4Addr::from_bits);
+        let (leased, free): (Vec<_>, Vec<_>) = all.filter(|a| self.usable(*a)).partition(|a| self.leased.contains(a));
+        ((leased.len() + free.len()) as u128, free.len() as u128)
+    }
+
     fn release(&mut self, address: Ipv4Addr) -> bool {
         let held = self.leased.contains(&address);
         self.leased.retain(|other| *other != address);
@@ -264,6 +270,7 @@ proptest! {
             }
             model.leased.sort_unstable();
             prop_assert_eq!(pool.leases().map(|(address, _)| address).collect::<Vec<_>>(), model.leased.clone());
+            prop_assert_eq!((pool.size(), pool.free()), model.size_and_free());
         }
     }
 }

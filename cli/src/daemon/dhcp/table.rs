@@ -16,8 +16,12 @@ pub(super) const LEASED: Duration = Duration::from_secs(3600);
 const OFFERED: Duration = Duration::from_secs(60);
 const DECLINED: Duration = Duration::from_secs(600);
 
-/// Leases behind one port.
+/// Leases behind one port, where the pool has room for them.
 pub(super) const PORT_MAX: usize = 64;
+/// Of what is free for a port's clients, what they have among it, they may have one in so many,
+const PORT_SHARE: u128 = 4;
+/// and all ports' clients together of what there is. The rest is for containers.
+const SHARE: u128 = 2;
 
 /// Whose lease it is.
 #[derive(Clone, Copy, Debug)]
@@ -44,19 +48,26 @@ impl<A: Address> Table<'_, A> {
         if !self.has_room(container) {
             return None;
         }
-        let range = self.pool.range();
-        let chosen = |address: &A| (A::first(range)..=A::last(range)).contains(address);
-        let liked = wanted.into_iter().filter(chosen).find(|address| self.pool.take(*address, owner).is_ok());
+        let liked = wanted.into_iter().find(|address| self.is_for_clients(*address) && self.pool.take(*address, owner).is_ok());
         liked.or_else(|| self.pool.allocate(owner).ok())
     }
 
-    /// Takes one address by name.
+    /// Takes one address by name, if it is one that clients are given.
     pub(super) fn take(&mut self, container: &str, owner: &str, wanted: A) -> bool {
-        self.has_room(container) && self.pool.take(wanted, owner).is_ok()
+        self.is_for_clients(wanted) && self.has_room(container) && self.pool.take(wanted, owner).is_ok()
     }
 
+    /// Those outside of the range are for whoever configures one by hand.
+    fn is_for_clients(&self, address: A) -> bool {
+        let range = self.pool.range();
+        (A::first(range)..=A::last(range)).contains(&address)
+    }
+
+    /// Whether one more client behind `container` may have an address; the first may as long as the clients of all have their share.
     fn has_room(&self, container: &str) -> bool {
-        behind(self.notes, container).count() < PORT_MAX
+        let (held, of_all) = (behind(self.notes, container).count(), dynamic(self.notes).count());
+        let most = ((self.pool.free() + held as u128) / PORT_SHARE).clamp(1, PORT_MAX as u128);
+        (held as u128) < most && (of_all as u128) < self.pool.size() / SHARE
     }
 
     pub(super) fn is_leased(&self, address: A) -> bool {
@@ -104,6 +115,10 @@ impl<A: Address> Table<'_, A> {
 
 /// The DHCP leases behind one container's port, those offered and declined among them.
 pub(super) fn behind<'a, A: Address>(notes: &'a BTreeMap<A, LeaseNote>, container: &'a str) -> impl Iterator<Item = (A, &'a Dynamic)> {
-    let dynamic = notes.iter().filter_map(|(address, note)| Some((*address, note.dynamic.as_ref()?)));
-    dynamic.filter(move |(_, dynamic)| dynamic.container == container)
+    dynamic(notes).filter(move |(_, dynamic)| dynamic.container == container)
+}
+
+/// The same behind all ports.
+fn dynamic<A: Address>(notes: &BTreeMap<A, LeaseNote>) -> impl Iterator<Item = (A, &Dynamic)> {
+    notes.iter().filter_map(|(address, note)| Some((*address, note.dynamic.as_ref()?)))
 }
