@@ -208,29 +208,29 @@ fn seconds() -> u64 {
 
 impl Daemon {
     fn lease_asked(&self, asked: LeaseAsked) {
-        let LeaseAsked { network: plane, port, question } = asked;
+        let LeaseAsked { network: plane, port, owner, question } = asked;
         let now = seconds();
         // The lock is let go of before the answer, for which the port's worker is waited for.
-        let reply = self.decide_lease(&mut self.state(), (plane, port), now, |asker, leases| match question {
+        let reply = self.decide_lease(&mut self.state(), (plane, port, &owner), now, |asker, leases| match question {
             LeaseQuestion::V4(ask) => asker.answer(leases, ask, now),
             LeaseQuestion::V6(ask) => asker.answer6(leases, ask, now),
         });
         let Some(reply) = reply else { return };
-        if let Err(error) = self.plane.answer_lease(plane, port, reply) {
-            tracing::warn!(network = plane.0, port = port.0, %error, "a DHCP client got no answer");
+        if let Err(error) = self.plane.answer_lease(plane, port, &owner, reply) {
+            tracing::warn!(id = &*owner, port = port.0, %error, "a DHCP client got no answer");
         }
     }
 
-    /// Has a question of the port `at` decided; writes down what follows and tells the switch.
+    /// Has a question decided that came from this port when it was `owner`'s; writes down what follows and tells the switch.
     fn decide_lease(
         &self,
         state: &mut State,
-        (plane, port): (NetworkId, PortId),
+        (plane, port, owner): (NetworkId, PortId, &str),
         now: u64,
         decide: impl FnOnce(&Asker, &mut Leases) -> Option<LeaseReply>,
     ) -> Option<LeaseReply> {
         let name = state.networks.iter().find(|(_, network)| network.plane == plane).map(|(name, _)| name.clone())?;
-        let asker = Asker::of(state, &name, port)?;
+        let asker = Asker::of(state, &name, port).filter(|asker| asker.id == owner)?;
         let network = state.network_mut(&name).ok()?;
         let before = network.leases.clone();
         let mut concerned = network.leases.expire(now);
@@ -512,9 +512,9 @@ mod tests {
 
         /// The client behind a container says something; what the data plane is told then.
         fn say(&self, container: usize, wish: LeaseWish, now: u64) -> Vec<(PortId, Vec<IpAddr>)> {
-            let (port, mut guard) = (self.containers[container].1, self.daemon.state());
+            let ((id, port, _), mut guard) = (&self.containers[container], self.daemon.state());
             let plane = guard.network(BRIDGE).unwrap().plane;
-            self.daemon.decide_lease(&mut guard, (plane, port), now, |asker, leases| {
+            self.daemon.decide_lease(&mut guard, (plane, *port, id), now, |asker, leases| {
                 leases.decide(&Client { container: &asker.id, ..client(9) }, wish, now);
                 None
             });
@@ -537,6 +537,22 @@ mod tests {
             assert_eq!(lab.say(0, wish, NOW + 1800), [], "{wish:?}");
         }
         assert_eq!(lab.say(0, LeaseWish::Release { address: leased }, NOW + 1801), [(web, Vec::new())]);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_question_is_not_the_next_one_s_who_has_the_port_s_number() {
+        let lab = Lab::new().await;
+        let mut guard = lab.daemon.state();
+        let plane = guard.network(BRIDGE).unwrap().plane;
+        let (id, port, _) = &lab.containers[0];
+        for (owner, is_heard) in [("the one before", false), (id.as_str(), true)] {
+            let mut heard = false;
+            lab.daemon.decide_lease(&mut guard, (plane, *port, owner), NOW, |_, _| {
+                heard = true;
+                None
+            });
+            assert_eq!(heard, is_heard, "{owner}");
+        }
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -39,7 +39,7 @@ pub(crate) trait Plane: fmt::Debug + Send + Sync {
     fn fdb_add(&self, network: NetworkId, mac: Mac, port: PortId) -> Result<()>;
     fn fdb_del(&self, network: NetworkId, mac: Mac) -> Result<bool>;
     fn flows(&self, network: NetworkId) -> Result<Vec<(PortId, FlowReport)>>;
-    fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<()>;
+    fn answer_lease(&self, network: NetworkId, port: PortId, owner: &str, answer: LeaseReply) -> Result<()>;
     fn balance_by_load(&self) -> Result<usize>;
     fn set_leased(&self, network: NetworkId, port: PortId, leased: Vec<IpAddr>) -> Result<()>;
 }
@@ -113,8 +113,8 @@ impl Plane for Fabric {
         Self::flows(self, network)
     }
 
-    fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<()> {
-        Self::answer_lease(self, network, port, answer)
+    fn answer_lease(&self, network: NetworkId, port: PortId, owner: &str, answer: LeaseReply) -> Result<()> {
+        Self::answer_lease(self, network, port, owner, answer)
     }
 
     fn balance_by_load(&self) -> Result<usize> {

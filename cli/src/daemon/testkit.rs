@@ -193,7 +193,7 @@ impl Plane for Remembering {
         Ok(())
     }
 
-    fn answer_lease(&self, _: NetworkId, _: PortId, _: netloom_switch::gateway::LeaseReply) -> Answer<()> {
+    fn answer_lease(&self, _: NetworkId, _: PortId, _: &str, _: netloom_switch::gateway::LeaseReply) -> Answer<()> {
         Ok(())
     }
 

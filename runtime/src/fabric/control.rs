@@ -53,7 +53,7 @@ pub(super) struct Site {
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) worker: usize,
-    pub(super) owner: String,
+    pub(super) owner: Arc<str>,
     pub(super) ip: Option<Ipv4Addr>,
     pub(super) ip6: Option<Ipv6Addr>,
     pub(super) mac: Mac,
@@ -223,7 +223,7 @@ impl Fabric {
         let egress = Egress { io: Arc::clone(&io), counters: Arc::clone(&counters) };
         shared.table.store(Arc::new(shared.table.load().with(port, egress)));
 
-        let value = Box::new(Port::new(key, Arc::clone(&shared), counters, io, gateway));
+        let value = Box::new(Port::new((key, Arc::clone(&seat.owner)), Arc::clone(&shared), counters, io, gateway));
         let given = inbox.ask(move |worker| worker.give(value).map_err(|(_, errno)| errno));
         let settled = given.map_err(FabricError::from).and_then(|given| given.map_err(super::io("watch a port")));
         if let Err(error) = settled {

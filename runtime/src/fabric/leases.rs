@@ -5,7 +5,10 @@
 
 use std::{
     net::IpAddr,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
 };
 
 use netloom_switch::{
@@ -23,6 +26,8 @@ const WAITING: usize = 256;
 pub struct LeaseAsked {
     pub network: NetworkId,
     pub port: PortId,
+    /// Whose port that was when it asked: the next one of its number may be another's.
+    pub owner: Arc<str>,
     pub question: LeaseQuestion,
 }
 
@@ -36,9 +41,9 @@ impl Asks {
         (Self(asks), asked)
     }
 
-    pub(super) fn ask(&self, key: PortKey, question: LeaseQuestion) -> Result<(), DropReason> {
+    pub(super) fn ask(&self, key: PortKey, owner: &Arc<str>, question: LeaseQuestion) -> Result<(), DropReason> {
         let PortKey { network, port } = key;
-        self.0.try_send(LeaseAsked { network, port, question }).map_err(|_| DropReason::GatewayLimit)
+        self.0.try_send(LeaseAsked { network, port, owner: Arc::clone(owner), question }).map_err(|_| DropReason::GatewayLimit)
     }
 }
 
@@ -48,11 +53,15 @@ impl Fabric {
         self.lock().asked.take()
     }
 
-    /// Has a port's gateway send the answer to a question.
-    pub fn answer_lease(&self, network: NetworkId, port: PortId, answer: LeaseReply) -> Result<(), FabricError> {
-        let mut state = self.lock();
+    /// Has a port's gateway send the answer to a question, if the port is still its asker's.
+    pub fn answer_lease(&self, network: NetworkId, port: PortId, owner: &str, answer: LeaseReply) -> Result<(), FabricError> {
+        let state = self.lock();
         let key = PortKey { network, port };
-        let inbox = &self.worker(state.seat_mut(key)?.worker)?.inbox;
+        let seat = state.seat(key)?;
+        if *seat.owner != *owner {
+            return Err(FabricError::NoSuchPort(port));
+        }
+        let inbox = &self.worker(seat.worker)?.inbox;
         inbox.ask(move |worker| worker.port(key, |port, at| port.lease_answered(&answer, at)))?.ok_or(FabricError::NoSuchPort(port))
     }
 

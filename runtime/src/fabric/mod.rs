@@ -193,7 +193,7 @@ impl Fabric {
     /// Attaches a port; frames flow once this returns.
     pub fn attach(&self, network: NetworkId, port: PortConfig) -> Result<PortId, FabricError> {
         let PortConfig { link, backend, owner, ip, ip6, mac, mtu, host_loopback, asks, options } = port;
-        let asks = asks.into_iter().collect();
+        let (owner, asks) = (owner.into(), asks.into_iter().collect());
         let seat =
             Seat { worker: 0, owner, ip, ip6, mac, mtu, host_loopback, asks, options, leased: Vec::new(), listeners: BTreeSet::new() };
         let uso = host::has_uso();
@@ -255,7 +255,7 @@ impl Fabric {
             let mut counts = switch.counters(port)?.snapshot();
             counts.add(DropReason::RingOverflow, table.get(port).map_or(0, |egress| egress.io.overruns()));
             let seat = site.ports.get(&port);
-            let owner = seat.map(|seat| seat.owner.clone()).unwrap_or_default();
+            let owner = seat.map(|seat| seat.owner.to_string()).unwrap_or_default();
             let (worker, options) = seat.map_or_else(Default::default, |seat| (seat.worker, seat.options));
             Some(PortReport { port, owner, counts, worker, isolated: options.isolated })
         });

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
 };
 
 use netloom_switch::{
@@ -27,6 +28,7 @@ pub(super) struct Host<'a> {
     pub(super) now: Time,
     pub(super) slot: Slot,
     pub(super) port: PortId,
+    pub(super) owner: &'a Arc<str>,
     pub(super) network: &'a Network,
     pub(super) table: &'a EgressTable,
     pub(super) sockets: &'a mut Sockets,
@@ -176,7 +178,7 @@ impl Outside for Host<'_> {
     }
 
     fn ask_lease(&mut self, question: LeaseQuestion) -> Result<(), DropReason> {
-        self.network.asks.ask(PortKey { network: self.network.id, port: self.port }, question)
+        self.network.asks.ask(PortKey { network: self.network.id, port: self.port }, self.owner, question)
     }
 
     fn is_anothers(&self, mac: Mac) -> bool {

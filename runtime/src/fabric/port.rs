@@ -67,6 +67,8 @@ pub(super) enum Progress {
 #[derive(Debug)]
 pub(super) struct Port {
     pub(super) key: PortKey,
+    /// Whose it is.
+    owner: Arc<str>,
     network: Arc<Network>,
     counters: Arc<PortCounters>,
     io: Arc<dyn PortIo>,
@@ -90,7 +92,7 @@ pub(super) struct Port {
 impl Port {
     /// `neighbours` is what the IPAM gave the container.
     pub(super) fn new(
-        key: PortKey,
+        (key, owner): (PortKey, Arc<str>),
         network: Arc<Network>,
         counters: Arc<PortCounters>,
         io: Arc<dyn PortIo>,
@@ -99,6 +101,7 @@ impl Port {
         let sockets = Sockets::new(&network.budgets);
         Self {
             key,
+            owner,
             network,
             counters,
             io,
@@ -221,9 +224,10 @@ impl Port {
         if port != PortId::GATEWAY {
             return burst.forward(room, port, table, &self.counters);
         }
-        let Self { key, network, gateway, sockets, .. } = self;
+        let Self { key, owner, network, gateway, sockets, .. } = self;
         let frame = burst.frame(room);
-        let mut host = Host { now: at.now, slot: at.slot, port: key.port, network, table, sockets, sources: at.sources, run: at.run };
+        let mut host =
+            Host { now: at.now, slot: at.slot, port: key.port, owner, network, table, sockets, sources: at.sources, run: at.run };
         match gateway.frame(at.now, &frame, &mut host) {
             Ok(()) => network.gateway.sent(frame.bytes.len()),
             Err(reason) => network.gateway.dropped(reason),
@@ -341,10 +345,10 @@ impl Port {
     }
 
     fn gateway<R>(&mut self, at: &mut Place<'_>, what: impl FnOnce(&mut Gateway, &mut Host<'_>) -> R) -> R {
-        let Self { key, network, gateway, sockets, .. } = self;
+        let Self { key, owner, network, gateway, sockets, .. } = self;
         let table = network.table.load();
         let mut host =
-            Host { now: at.now, slot: at.slot, port: key.port, network, table: &table, sockets, sources: at.sources, run: at.run };
+            Host { now: at.now, slot: at.slot, port: key.port, owner, network, table: &table, sockets, sources: at.sources, run: at.run };
         let result = what(gateway, &mut host);
         host.end_run();
         result

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_switch::{DropReason, Frame};
+use netloom_switch::{
+    DropReason, Frame,
+    gateway::{Given, LeaseAnswer, LeaseQuestion, LeaseReply},
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -64,7 +67,7 @@ fn attach(fabric: &Fabric, network: NetworkId, host: u8) -> Container {
 }
 
 fn seat(mac: Mac) -> Seat {
-    let (owner, asks, options, listeners) = Default::default();
+    let (owner, asks, options, listeners) = (Arc::from(""), Default::default(), Default::default(), Default::default());
     Seat { worker: 0, owner, ip: None, ip6: None, mac, mtu: 1500, host_loopback: false, asks, options, leased: Vec::new(), listeners }
 }
 
@@ -483,4 +486,39 @@ fn the_gateways_address_is_neither_moved_nor_forgotten_by_hand() {
     assert!(matches!(fabric.fdb_add(network, gateway, a.port), Err(FabricError::Gateway(mac)) if mac == gateway));
     assert!(matches!(fabric.fdb_del(network, gateway), Err(FabricError::Gateway(mac)) if mac == gateway));
     assert!(fabric.fdb(network).unwrap().iter().any(|entry| entry.mac == gateway && entry.port == PortId::GATEWAY && entry.is_static));
+}
+
+/// DHCPDISCOVER (RFC 2131) in a frame to everybody.
+fn discover(from: Mac) -> Vec<u8> {
+    let mut message = vec![0; 300];
+    message[..3].copy_from_slice(&[1, 1, 6]);
+    message[28..34].copy_from_slice(&from.0);
+    // The cookie, the type of the message, the end of the options.
+    message[236..244].copy_from_slice(&[99, 130, 83, 99, 53, 1, 1, 255]);
+    let datagram = [&[0, 68, 0, 67, 1, 52, 0, 0][..], &message].concat();
+    let packet = [&[0x45, 0, 1, 72, 0, 0, 0, 0, 64, 17, 0x79, 0xa6][..], &[0; 4], &[255; 4], &datagram].concat();
+    [&[255; 6][..], &from.0, &[8, 0], &packet].concat()
+}
+
+#[test]
+fn an_answer_about_a_lease_is_its_asker_s_alone_and_not_the_next_one_s_at_its_port() {
+    let (fabric, network) = fabric(1);
+    let asked = fabric.lease_asks().unwrap();
+    let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
+    send(a.wire.as_raw_fd(), &[&[0; 12][..], &discover(a.mac)].concat(), MsgFlags::empty()).unwrap();
+    assert_eq!(b.receive(), Some(discover(a.mac)), "a broadcast like any other");
+    let asked = asked.recv_timeout(PATIENCE).unwrap();
+    assert_eq!((asked.port, &*asked.owner), (a.port, "c2"));
+    let LeaseQuestion::V4(ask) = asked.question else { panic!("IPv4") };
+    let given = Some(Given { address: Some(([10, 0, 0, 9].into(), PATIENCE)), ..Given::default() });
+    let answer = LeaseReply::V4(LeaseAnswer { exchange: ask.exchange, given });
+    fabric.answer_lease(network, a.port, "c2", answer.clone()).unwrap();
+    assert_eq!(a.receive().unwrap()[..6], a.mac.0);
+
+    fabric.detach(network, a.port).unwrap();
+    let next = attach(&fabric, network, 4);
+    assert_eq!(next.port, a.port);
+    assert!(matches!(fabric.answer_lease(network, next.port, "c2", answer), Err(FabricError::NoSuchPort(_))));
+    next.expect_nothing();
+    b.expect_nothing();
 }
