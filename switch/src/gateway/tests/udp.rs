@@ -410,7 +410,7 @@ fn the_host_answers_by_the_address_that_it_was_asked_by() {
     let socket = lab.mapped();
     let own = |port| SocketAddr::from((HOST, port));
     assert_eq!(lab.world.udp[&socket].sent.iter().map(|(to, ..)| *to).collect::<Vec<_>>(), [own(8125), own(9125)]);
-    let mut answers = |lab: &mut Lab, port| {
+    let answers = |lab: &mut Lab, port| {
         lab.arrive(socket, own(port), b"ok");
         lab.received().unwrap().from
     };
