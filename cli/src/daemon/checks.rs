@@ -2,10 +2,11 @@
 //!
 //! The command line checked the syntax; here is what needs the other containers and networks to be known.
 
-use std::{net::IpAddr, path::Path};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use netloom_runtime::{
     channel::MESSAGE_MAX,
+    protocol::Listener,
     spec::{Attachment, ContainerSpec, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication},
 };
 
@@ -72,14 +73,16 @@ impl Daemon {
 /// The longest network part of a specification, as JSON in bytes: with addresses added to it, it must fit into one message.
 const NETWORK_MAX: usize = MESSAGE_MAX / 4 * 3;
 
-/// The rest of a specification stays in the record, where the supervisor reads it; this part travels in messages.
+/// This part of a specification travels in messages. The rest stays in the record, where the supervisor reads it, and so do the
+/// publications: their listeners are told in as many messages as it takes.
 fn check_size(spec: &NetworkSpec) -> Result<()> {
-    let length = serde_json::to_vec(spec).map_err(|error| Error::internal(format!("a specification: {error}")))?.len();
+    let spec = NetworkSpec { publish: Vec::new(), ..spec.clone() };
+    let length = serde_json::to_vec(&spec).map_err(|error| Error::internal(format!("a specification: {error}")))?.len();
     if length <= NETWORK_MAX {
         return Ok(());
     }
     Err(Error::invalid(format!("the container's network options come to {length} bytes, more than {NETWORK_MAX}"))
-        .hint("give fewer --add-host, --publish, --net, --network-alias or --dns"))
+        .hint("give fewer --add-host, --net, --network-alias or --dns"))
 }
 
 /// What the command line refuses by its words, for those who speak to the API themselves.
@@ -186,12 +189,20 @@ fn check_joined(state: &State, word: &str) -> Result<()> {
 
 /// Refuses host ports that a container holds, or that are asked for twice.
 pub(crate) fn check_publications(state: &State, publications: &[Publication], id: Option<&str>) -> Result<()> {
-    for (index, one) in publications.iter().enumerate() {
-        if publications.iter().skip(index + 1).any(|other| clash(one, other)) {
+    let mut wanted: BTreeMap<(u16, Protocol), Vec<&Publication>> = BTreeMap::new();
+    for one in publications.iter().filter(|publication| publication.host_port != 0) {
+        let same_port = wanted.entry((one.host_port, one.protocol)).or_default();
+        if same_port.iter().any(|other| overlap(one.host_ip, other.host_ip)) {
             return Err(Error::invalid(format!("host port {} is published twice", text(one))).hint("give each -p a host port of its own"));
         }
-        let holder = state.containers.values().find(|other| Some(other.id()) != id && holds(other, one));
-        if let Some(holder) = holder {
+        same_port.push(one);
+    }
+    let held = |listener: &Listener| {
+        let mut same_port = wanted.get(&(listener.host_port, listener.protocol))?.iter();
+        same_port.find(|one| overlap(one.host_ip, Some(listener.host_ip)))
+    };
+    for holder in state.containers.values().filter(|other| Some(other.id()) != id) {
+        if let Some(one) = holder.listeners.iter().find_map(|listening| held(&listening.listener)) {
             return Err(Error::conflict(format!("host port {} is taken", text(one)))
                 .hint(format!("container `{}` publishes it; choose another, or stop that container", holder.name())));
         }
@@ -199,29 +210,14 @@ pub(crate) fn check_publications(state: &State, publications: &[Publication], id
     Ok(())
 }
 
-fn holds(container: &Container, wanted: &Publication) -> bool {
-    container.listeners.iter().any(|listening| {
-        let listener = &listening.listener;
-        let held = Publication {
-            host_ip: Some(listener.host_ip),
-            host_port: listener.host_port,
-            container_port: listener.container_port,
-            protocol: listener.protocol,
-        };
-        clash(&held, wanted)
-    })
+/// Whether sockets at both cannot have one port. No address is every address of both families.
+fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return true };
+    a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified()))
 }
 
-/// Whether two publications want one host port. No address is every address of both families.
-fn clash(a: &Publication, b: &Publication) -> bool {
-    let overlap = match (a.host_ip, b.host_ip) {
-        (Some(a), Some(b)) => a == b || (a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified())),
-        _ => true,
-    };
-    a.protocol == b.protocol && a.host_port == b.host_port && a.host_port != 0 && overlap
-}
-
-fn text(publication: &Publication) -> String {
+/// A host port as messages name it.
+pub(crate) fn text(publication: &Publication) -> String {
     let protocol = match publication.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",

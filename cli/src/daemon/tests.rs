@@ -520,6 +520,19 @@ async fn network_options_that_fit_in_no_message_are_refused_and_so_is_a_plan() {
     assert!(failure.message.contains("longer than") && failure.hint.is_some(), "{}", failure.message);
 }
 
+/// None of them travels in the messages that are bounded.
+#[tokio::test(flavor = "current_thread")]
+async fn every_port_of_the_host_can_be_published_by_one_container() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon();
+    let mut wanted = spec(&[]);
+    wanted.network.publish = (1..=u16::MAX).map(|port| tcp(port, port)).collect();
+    daemon.create(named("wide", wanted.clone())).unwrap();
+    wanted.network.publish.push(tcp(80, 81));
+    let error = daemon.create(named("twice", wanted)).unwrap_err();
+    assert!(error.message.contains("80/tcp is published twice"), "{}", error.message);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn what_the_command_line_refuses_by_its_words_is_refused_here_too() {
     let scratch = Scratch::new();

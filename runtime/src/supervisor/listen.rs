@@ -79,6 +79,7 @@ fn explain(publication: &Publication, address: SocketAddr, error: std::io::Error
         Some(libc::EADDRINUSE) => "another program has this port; `ss -lntup` shows which, and no host port lets the host choose one",
         Some(libc::EACCES) => "ports below net.ipv4.ip_unprivileged_port_start need root: take a higher one",
         Some(libc::EADDRNOTAVAIL) => "the host has no such address",
+        Some(libc::EMFILE) => "each port is an open file at each of its addresses: raise the hard limit (`ulimit -Hn`), or publish fewer",
         _ => return Fault::system(format!("listen on {address}/{protocol}"), error),
     };
     Fault::system(format!("listen on {address}/{protocol}"), error).with_hint(hint)

@@ -24,6 +24,7 @@ for_both!(
     a_taken_port_names_its_holder,
     a_port_is_free_again_after_its_container,
     publications_of_a_running_container_change,
+    thousands_of_ports_published_later_come_back_with_a_restart,
     a_stopped_container_s_ports_come_back_with_it,
 );
 
@@ -238,4 +239,19 @@ fn a_stopped_container_s_ports_come_back_with_it(nl: &Netloom) {
     wait_until("it answers again", || get_from(nl, Place::Server, host_port(8080)).is_ok_and(|client| client == SERVER_IP.to_string()));
     let client: IpAddr = SERVER_IP.into();
     assert_eq!(get_from(nl, Place::Server, host_port(8080)).expect("an answer"), client.to_string());
+}
+
+/// `ports`, line by line.
+fn ports(nl: &Netloom, container: &str) -> Vec<String> {
+    nl.ok(&format!("port {container}")).lines().map(str::to_owned).collect()
+}
+
+fn thousands_of_ports_published_later_come_back_with_a_restart(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let added = nl.ok("publish add a 127.0.0.1:20000-22999:20000-22999");
+    assert_eq!(added.lines().count(), 3000);
+    nl.ok("restart -t 0 a");
+    assert_eq!(ports(nl, "a").len(), 3000);
+    nl.ok("publish rm a 20000-22999:20000-22999");
+    assert_eq!(ports(nl, "a").len(), 0);
 }

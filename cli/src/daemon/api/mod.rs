@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{FromRequest, Request, State},
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -24,6 +24,9 @@ use super::{
 };
 use crate::api::{API_VERSION, Version};
 
+/// The longest body of a request: every port of the host published, TCP and UDP, comes to two thirds of it.
+const BODY_MAX: usize = 16 * 1024 * 1024;
+
 type Shared = State<Arc<Daemon>>;
 
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
@@ -34,6 +37,7 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .merge(views::routes())
         .merge(events::routes())
         .fallback(nothing_here)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&daemon), first_what_was_said))
         .with_state(daemon)
 }
