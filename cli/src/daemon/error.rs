@@ -92,8 +92,9 @@ impl Error {
 }
 
 impl From<Failure> for Error {
+    /// `run` and `exec` hear of failures in their sessions; whoever asks the daemon ends with 1, as after any other.
     fn from(failure: Failure) -> Self {
-        let exit_code = u8::try_from(failure.code).ok().filter(|code| *code > 0).unwrap_or(1);
+        let exit_code = u8::try_from(failure.code).ok().filter(|code| !matches!(code, 0 | 125)).unwrap_or(1);
         Self { kind: Kind::Failed, message: failure.message, hint: failure.hint, exit_code }
     }
 }
@@ -128,6 +129,12 @@ mod tests {
     use netloom_switch::{Mac, PortId};
 
     use super::*;
+
+    #[test]
+    fn only_run_and_exec_end_with_125() {
+        let exit_code = |code| Error::from(Failure { message: "x".to_owned(), hint: None, code }).exit_code;
+        assert_eq!([0, 1, 125, 127, 500].map(exit_code), [1, 1, 1, 127, 1]);
+    }
 
     #[test]
     fn what_the_data_plane_refuses_is_the_callers_to_correct() {
