@@ -55,11 +55,11 @@ pub fn private_port(word: &str) -> Result<(u16, Option<Protocol>), WordError> {
 }
 
 fn transport(word: &str) -> Result<(&str, Protocol), WordError> {
-    match word.rsplit_once('/') {
-        None => Ok((word, Protocol::Tcp)),
-        Some((rest, "tcp")) => Ok((rest, Protocol::Tcp)),
-        Some((rest, "udp")) => Ok((rest, Protocol::Udp)),
-        Some((_, other)) => Err(not(other, "a protocol: tcp or udp")),
+    let Some((rest, name)) = word.rsplit_once('/') else { return Ok((word, Protocol::Tcp)) };
+    match name.to_ascii_lowercase().as_str() {
+        "tcp" => Ok((rest, Protocol::Tcp)),
+        "udp" => Ok((rest, Protocol::Udp)),
+        _ => Err(not(name, "a protocol: tcp or udp")),
     }
 }
 
@@ -129,6 +129,8 @@ mod tests {
                 ("0:80", vec![publication(None, 0, 80, Tcp)]),
                 (":80", vec![publication(None, 0, 80, Tcp)]),
                 ("53:53/udp", vec![publication(None, 53, 53, Udp)]),
+                ("53:53/UDP", vec![publication(None, 53, 53, Udp)]),
+                ("8080:80/Tcp", vec![publication(None, 8080, 80, Tcp)]),
                 ("127.0.0.1:8080:80", vec![publication(Some("127.0.0.1"), 8080, 80, Tcp)]),
                 ("127.0.0.1::80/tcp", vec![publication(Some("127.0.0.1"), 0, 80, Tcp)]),
                 ("[::1]:8080:80", vec![publication(Some("::1"), 8080, 80, Tcp)]),
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_private_port_may_name_its_protocol() {
-        takes(private_port, &[("80", (80, None)), ("53/udp", (53, Some(Protocol::Udp)))]);
+        takes(private_port, &[("80", (80, None)), ("53/udp", (53, Some(Protocol::Udp))), ("80/TCP", (80, Some(Protocol::Tcp)))]);
         refuses(private_port, &[("0/tcp", "`0` is not a container port from 1 to 65535"), ("80/x", "`x` is not a protocol: tcp or udp")]);
     }
 }

@@ -80,6 +80,10 @@ fn explain(publication: &Publication, address: SocketAddr, error: std::io::Error
         Some(libc::EACCES) => "ports below net.ipv4.ip_unprivileged_port_start need root: take a higher one",
         Some(libc::EADDRNOTAVAIL) => "the host has no such address",
         Some(libc::EMFILE) => "each port is an open file at each of its addresses: raise the hard limit (`ulimit -Hn`), or publish fewer",
+        // Each interface has such addresses, so they are none without it (RFC 4007).
+        Some(libc::EINVAL) if matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) => {
+            "a link-local address needs an interface, which a publication cannot name: take another address of the host, or [::]"
+        }
         _ => return Fault::system(format!("listen on {address}/{protocol}"), error),
     };
     Fault::system(format!("listen on {address}/{protocol}"), error).with_hint(hint)

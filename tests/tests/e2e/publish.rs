@@ -25,6 +25,7 @@ for_both!(
     a_port_is_free_again_after_its_container,
     publications_of_a_running_container_change,
     thousands_of_ports_published_later_come_back_with_a_restart,
+    a_link_local_address_is_refused_with_its_reason,
     a_stopped_container_s_ports_come_back_with_it,
 );
 
@@ -254,4 +255,10 @@ fn thousands_of_ports_published_later_come_back_with_a_restart(nl: &Netloom) {
     assert_eq!(ports(nl, "a").len(), 3000);
     nl.ok("publish rm a 20000-22999:20000-22999");
     assert_eq!(ports(nl, "a").len(), 0);
+}
+
+fn a_link_local_address_is_refused_with_its_reason(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let why = nl.fails("publish add a [fe80::1]:8095:80", 1);
+    assert!(why.contains("[fe80::1]:8095") && why.contains("link-local"), "{why}");
 }
