@@ -1,4 +1,5 @@
-//! Host ports of containers, changed while they run.
+//! Host ports of containers, changed while they run. Those of one that does not run stay as they are: its supervisor takes a change
+//! only with the sockets, and binds at the next start what it knows of.
 
 use std::time::Duration;
 
@@ -22,24 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Daemon {
     /// Publishes more ports; those that were published before a failure stay.
     pub(crate) async fn publish(&self, word: &str, publications: Vec<Publication>) -> Result<Vec<PortBinding>> {
-        let (id, runs) = {
+        let id = self.running(word, Container::runs)?;
+        {
             let state = self.state();
-            let container = state.find(word)?;
+            let container = state.by_id(&id)?;
             let networks = container.networks_wanted();
             let open = networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)));
             if container.record.spec.network.mode != NetworkMode::Bridge || !open {
                 return Err(nowhere_to_publish(container));
             }
             check_publications(&state, &publications, None)?;
-            (container.record.id.clone(), container.runs())
-        };
+        }
         for publication in publications {
-            if runs {
-                self.request(&id, Request::Publish { publication: publication.clone() }, PATIENCE).await?;
-                if !self.state().by_id(&id)?.listeners.iter().any(|listening| listening.listener.publication == publication) {
-                    self.request(&id, Request::Unpublish { publication }, PATIENCE).await.ok();
-                    return Err(Error::failed("the data plane did not take the listener").hint("see the daemon's log"));
-                }
+            self.request(&id, Request::Publish { publication: publication.clone() }, PATIENCE).await?;
+            if !self.state().by_id(&id)?.listeners.iter().any(|listening| listening.listener.publication == publication) {
+                self.request(&id, Request::Unpublish { publication }, PATIENCE).await.ok();
+                return Err(Error::failed("the data plane did not take the listener").hint("see the daemon's log"));
             }
             let mut state = self.state();
             let container = state.by_id_mut(&id)?;
@@ -51,16 +50,14 @@ impl Daemon {
 
     /// Takes publications back, each named as it was made or by the host port it got.
     pub(crate) async fn unpublish(&self, word: &str, publications: Vec<Publication>) -> Result<Vec<PortBinding>> {
-        let (id, runs, found) = {
+        let id = self.running(word, Container::runs)?;
+        let found = {
             let state = self.state();
-            let container = state.find(word)?;
-            let found = publications.iter().map(|publication| published(container, publication)).collect::<Result<Vec<_>>>()?;
-            (container.record.id.clone(), container.runs(), found)
+            let container = state.by_id(&id)?;
+            publications.iter().map(|publication| published(container, publication)).collect::<Result<Vec<_>>>()?
         };
         for publication in found {
-            if runs {
-                self.request(&id, Request::Unpublish { publication: publication.clone() }, PATIENCE).await?;
-            }
+            self.request(&id, Request::Unpublish { publication: publication.clone() }, PATIENCE).await?;
             let mut state = self.state();
             self.unlisten(&mut state, &id, |other| *other == publication);
             let container = state.by_id_mut(&id)?;

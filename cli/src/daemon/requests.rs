@@ -119,7 +119,8 @@ impl Daemon {
         }
     }
 
-    fn running(&self, word: &str, is_fit: impl Fn(&Container) -> bool) -> Result<String> {
+    /// The ID of a container that `is_fit`, which is that it runs, more or less.
+    pub(crate) fn running(&self, word: &str, is_fit: impl Fn(&Container) -> bool) -> Result<String> {
         let state = self.state();
         let container = state.find(word)?;
         if is_fit(container) {

@@ -24,6 +24,8 @@ for_both!(
     a_taken_port_names_its_holder,
     a_port_is_free_again_after_its_container,
     publications_of_a_running_container_change,
+    what_a_stopped_container_publishes_is_not_changed,
+    a_change_while_a_container_ran_is_there_after_a_restart,
     thousands_of_ports_published_later_come_back_with_a_restart,
     a_link_local_address_is_refused_with_its_reason,
     a_stopped_container_s_ports_come_back_with_it,
@@ -245,6 +247,32 @@ fn a_stopped_container_s_ports_come_back_with_it(nl: &Netloom) {
 /// `ports`, line by line.
 fn ports(nl: &Netloom, container: &str) -> Vec<String> {
     nl.ok(&format!("port {container}")).lines().map(str::to_owned).collect()
+}
+
+fn what_a_stopped_container_publishes_is_not_changed(nl: &Netloom) {
+    nl.ok("create --name a -p 8080:80 sleep 1000");
+    for change in ["publish add a 8081:81", "publish rm a 8080:80"] {
+        let why = nl.fails(change, 1);
+        assert!(why.contains("`a` is not running") && why.contains("netloom start a"), "{change}: {why}");
+    }
+    nl.ok("start a");
+    let before = ports(nl, "a");
+    assert!(before.iter().any(|line| line == "80/tcp -> 0.0.0.0:8080"), "{before:?}");
+    nl.ok("stop -t 0 a");
+    nl.fails("publish rm a 8080:80", 1);
+    nl.ok("start a");
+    assert_eq!(ports(nl, "a"), before);
+}
+
+fn a_change_while_a_container_ran_is_there_after_a_restart(nl: &Netloom) {
+    nl.ok("run -d --name a -p 8080:80 sleep 1000");
+    nl.ok("publish add a 127.0.0.1:8081:81 127.0.0.1:8082:82");
+    nl.ok("publish rm a 8080:80 8082:82");
+    for again in ["restart -t 0 a", "stop -t 0 a", "start a"] {
+        nl.ok(again);
+        let expected: &[&str] = if again.starts_with("stop") { &[] } else { &["81/tcp -> 127.0.0.1:8081"] };
+        assert_eq!(ports(nl, "a"), expected, "{again}");
+    }
 }
 
 fn thousands_of_ports_published_later_come_back_with_a_restart(nl: &Netloom) {
