@@ -60,7 +60,11 @@ pub enum ToDaemon {
     /// Interfaces or listeners were closed; the daemon closes its own descriptors.
     Detach {
         networks: Vec<String>,
+        /// All of each, and of those equal to it.
         publications: Vec<Publication>,
+        /// These alone.
+        #[serde(default)]
+        listeners: Vec<Listener>,
     },
     /// The command has been executed; `pid` is the command itself as the host sees it. Init, its parent, cannot be traced, so without
     /// root its namespaces could not be joined by others.
@@ -139,6 +143,9 @@ pub enum Request {
     },
     Unpublish {
         publication: Publication,
+        /// The port it got, which tells it from equal ones; none means all of them.
+        #[serde(default)]
+        host_port: Option<u16>,
     },
     /// Ends the container if it runs, then the supervisor itself.
     Remove,

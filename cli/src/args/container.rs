@@ -170,8 +170,11 @@ pub enum PublishCommand {
     /// Publish one more port and print where it is reached
     #[command(after_help = "EXAMPLES:\n  $ netloom publish add web 8443:443\n  $ netloom publish add web 127.0.0.1::80")]
     Add(PublicationArgs),
-    /// Take a publication back; connections that exist live on
-    #[command(after_help = "EXAMPLES:\n  $ netloom publish rm web 8443:443")]
+    /// Take publications back; connections that exist live on
+    ///
+    /// A SPEC takes back all that it covers: without a host port those at every host port, without a HOST_IP those at every address.
+    /// With a HOST_IP they are those that were published with it.
+    #[command(after_help = "EXAMPLES:\n  $ netloom publish rm web 8443:443\n  $ netloom publish rm web 443")]
     Rm(PublicationArgs),
 }
 

@@ -1,6 +1,7 @@
 //! A container's place on its networks: the plan for a start, ports and listeners on the data plane, connect and disconnect.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::OwnedFd,
     time::Duration,
@@ -9,7 +10,7 @@ use std::{
 use netloom_runtime::{
     fabric::ListenerConfig,
     protocol::{Listener, Request},
-    spec::{Attachment, NetworkMode, NetworkRequest, Plan, Publication},
+    spec::{Attachment, NetworkMode, NetworkRequest, Plan},
 };
 use netloom_switch::subnet;
 
@@ -17,6 +18,7 @@ use super::{
     Daemon,
     container::{AttachedPort, Container, Listening},
     error::{Error, Result},
+    publish::Published,
     state::State,
     tenants::{Plug, Tenant, Wanted},
 };
@@ -109,12 +111,10 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn unlisten(&self, state: &mut State, id: &str, which: impl Fn(&Publication) -> bool) {
+    pub(crate) fn unlisten(&self, state: &mut State, id: &str, which: impl Fn(&Listener) -> bool) {
         let Ok(container) = state.by_id_mut(id) else { return };
-        let listeners = std::mem::take(&mut container.listeners);
-        let (gone, stay) = listeners.into_iter().partition(|listening| which(&listening.listener.publication));
-        container.listeners = stay;
-        let gone: Vec<Listening> = gone;
+        // In place: there may be thousands, of which one goes at a time.
+        let gone: Vec<_> = container.listeners.extract_if(.., |listening| which(&listening.listener)).collect();
         for listening in gone {
             if let Ok(network) = state.network(&listening.network)
                 && let Err(error) = self.plane.unlisten(network.plane, listening.port, listening.id)
@@ -182,14 +182,13 @@ impl Daemon {
                     .hint(format!("`netloom inspect {name}` tells its networks")));
             }
             let through = container.listeners.iter().filter(|listening| listening.network == network);
-            let mut published: Vec<_> = through.map(|listening| listening.listener.publication.clone()).collect();
-            published.dedup();
+            let published: BTreeSet<_> = through.map(|listening| Published::by(&listening.listener)).collect();
             (container.record.id.clone(), container.runs().then_some(published))
         };
         if let Some(published) = published {
             // A listener without its port would take connections that lead nowhere.
-            for publication in published {
-                self.request(&id, Request::Unpublish { publication }, CONNECT_PATIENCE).await?;
+            for published in &published {
+                self.take_back(&id, published).await?;
             }
             self.request(&id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await?;
         }

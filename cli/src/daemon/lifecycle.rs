@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use netloom_runtime::{
     protocol::{Listener, Request, SupervisorState, ToDaemon, ToSupervisor},
-    spec::{Attachment, Publication, RestartPolicy},
+    spec::{Attachment, RestartPolicy},
 };
 
 use super::{
@@ -100,8 +100,8 @@ impl Daemon {
                 let attached = self.attach_to(&mut self.state(), id, ports, listeners, fds);
                 Some(attached.map_or_else(refuse, |()| ToSupervisor::Attached))
             }
-            ToDaemon::Detach { networks, publications } => {
-                self.detach(id, &networks, &publications);
+            ToDaemon::Detach { networks, publications, listeners } => {
+                self.detach(id, &networks, |listener| publications.contains(&listener.publication) || listeners.contains(listener));
                 None
             }
             ToDaemon::Started { pid, read_only } => {
@@ -145,13 +145,13 @@ impl Daemon {
         }
         let mut fds = fds.into_iter();
         let networks: Vec<_> = ports.iter().map(|attachment| attachment.network.clone()).collect();
-        let publications: Vec<_> = listeners.iter().map(|listener| listener.publication.clone()).collect();
+        let new = listeners.clone();
         let attached =
             ports.into_iter().zip(&mut fds).try_for_each(|(attachment, tap)| self.attach_port(state, id, attachment, tap)).and_then(|()| {
                 listeners.into_iter().zip(&mut fds).try_for_each(|(listener, fd)| self.attach_listener(state, id, listener, fd))
             });
         if attached.is_err() {
-            self.unlisten(state, id, |publication| publications.contains(publication));
+            self.unlisten(state, id, |listener| new.contains(listener));
             self.detach_ports(state, id, |network| networks.iter().any(|name| name == network));
         }
         self.refresh_asks(state, id);
@@ -275,9 +275,9 @@ impl Daemon {
     }
 
     /// Closes what the supervisor has closed.
-    fn detach(&self, id: &str, networks: &[String], publications: &[Publication]) {
+    fn detach(&self, id: &str, networks: &[String], which: impl Fn(&Listener) -> bool) {
         let mut state = self.state();
-        self.unlisten(&mut state, id, |publication| publications.contains(publication));
+        self.unlisten(&mut state, id, which);
         self.detach_ports(&mut state, id, |network| networks.iter().any(|name| name == network));
         self.refresh_asks(&state, id);
         self.refresh_names(&state, networks);

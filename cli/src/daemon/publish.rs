@@ -1,16 +1,19 @@
 //! Host ports of containers, changed while they run. Those of one that does not run stay as they are: its supervisor takes a change
 //! only with the sockets, and binds at the next start what it knows of.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use netloom_runtime::{
-    protocol::Request,
-    spec::{NetworkMode, Publication},
+    protocol::{Listener, Request},
+    spec::{NetworkMode, Protocol, Publication},
 };
 
 use super::{
     Daemon,
-    checks::check_publications,
+    checks::{check_publications, text},
     connect::{nowhere_to_publish, publishes},
     container::Container,
     error::{Error, Result},
@@ -19,6 +22,19 @@ use crate::api::PortBinding;
 
 /// How long a supervisor may take to open or close host sockets.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A publication that listens. The port it got tells it from equal ones, which leave the choice to the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Published {
+    publication: Publication,
+    host_port: u16,
+}
+
+impl Published {
+    pub(crate) fn by(listener: &Listener) -> Self {
+        Self { publication: listener.publication.clone(), host_port: listener.host_port }
+    }
+}
 
 impl Daemon {
     /// Publishes more ports; those that were published before a failure stay.
@@ -37,7 +53,7 @@ impl Daemon {
         for publication in publications {
             self.request(&id, Request::Publish { publication: publication.clone() }, PATIENCE).await?;
             if !self.state().by_id(&id)?.listeners.iter().any(|listening| listening.listener.publication == publication) {
-                self.request(&id, Request::Unpublish { publication }, PATIENCE).await.ok();
+                self.request(&id, Request::Unpublish { publication, host_port: None }, PATIENCE).await.ok();
                 return Err(Error::failed("the data plane did not take the listener").hint("see the daemon's log"));
             }
             let mut state = self.state();
@@ -48,41 +64,76 @@ impl Daemon {
         Ok(self.state().by_id(&id)?.bindings())
     }
 
-    /// Takes publications back, each named as it was made or by the host port it got.
-    pub(crate) async fn unpublish(&self, word: &str, publications: Vec<Publication>) -> Result<Vec<PortBinding>> {
+    /// Takes publications back, all that `wanted` covers; if some of it covers none, all of them stay. Returns those that are left.
+    pub(crate) async fn unpublish(&self, word: &str, wanted: Vec<Publication>) -> Result<Vec<PortBinding>> {
         let id = self.running(word, Container::runs)?;
-        let found = {
-            let state = self.state();
-            let container = state.by_id(&id)?;
-            publications.iter().map(|publication| published(container, publication)).collect::<Result<Vec<_>>>()?
-        };
-        for publication in found {
-            self.request(&id, Request::Unpublish { publication: publication.clone() }, PATIENCE).await?;
-            let mut state = self.state();
-            self.unlisten(&mut state, &id, |other| *other == publication);
-            let container = state.by_id_mut(&id)?;
-            container.record.spec.network.publish.retain(|other| *other != publication);
-            self.write_record(container)?;
+        let covered = covered(self.state().by_id(&id)?, &wanted)?;
+        let mut taken_back = Ok(());
+        for published in &covered {
+            if taken_back.is_ok() {
+                taken_back = self.take_back(&id, published).await;
+            }
         }
-        Ok(self.state().by_id(&id)?.bindings())
+        let state = self.state();
+        let container = state.by_id(&id)?;
+        self.write_record(container)?;
+        taken_back.map(|()| container.bindings())
+    }
+
+    /// Has the supervisor close what listens for a publication, and forgets it; to write that down is the caller's.
+    pub(crate) async fn take_back(&self, id: &str, published: &Published) -> Result<()> {
+        let Published { publication, host_port } = published.clone();
+        self.request(id, Request::Unpublish { publication, host_port: Some(host_port) }, PATIENCE).await?;
+        let mut state = self.state();
+        let publish = &mut state.by_id_mut(id)?.record.spec.network.publish;
+        if let Some(at) = publish.iter().position(|other| *other == published.publication) {
+            publish.remove(at);
+        }
+        Ok(())
     }
 }
 
-/// The publication that `wanted` names.
-fn published(container: &Container, wanted: &Publication) -> Result<Publication> {
-    let as_made = container.record.spec.network.publish.iter().find(|known| *known == wanted);
-    let as_bound = || {
-        let same = container.listeners.iter().map(|listening| &listening.listener).find(|listener| {
-            let same_port = (listener.host_port, listener.container_port, listener.protocol)
-                == (wanted.host_port, wanted.container_port, wanted.protocol);
-            same_port && wanted.host_ip.is_none_or(|ip| ip == listener.host_ip)
-        });
-        same.map(|listener| &listener.publication)
+/// What of the container's publications `wanted` covers; each of it must cover one.
+fn covered(container: &Container, wanted: &[Publication]) -> Result<BTreeSet<Published>> {
+    let mut by_port: BTreeMap<(u16, Protocol), Vec<&Listener>> = BTreeMap::new();
+    for listener in container.listeners.iter().map(|listening| &listening.listener) {
+        by_port.entry((listener.container_port, listener.protocol)).or_default().push(listener);
+    }
+    let mut all = BTreeSet::new();
+    for one in wanted {
+        let same_port = by_port.get(&(one.container_port, one.protocol)).into_iter().flatten();
+        let mut found = same_port.filter(|listener| covers(one, listener)).map(|listener| Published::by(listener)).peekable();
+        if found.peek().is_none() {
+            return Err(not_published(container, one));
+        }
+        all.extend(found);
+    }
+    Ok(all)
+}
+
+/// Without a host address it is every one, without a host port as well. An address is the publication's own, which has two sockets if
+/// it was made without one: neither is taken back alone.
+fn covers(wanted: &Publication, listener: &Listener) -> bool {
+    let same_port = wanted.host_port == 0 || wanted.host_port == listener.host_port;
+    same_port && (wanted.host_ip.is_none() || wanted.host_ip == listener.publication.host_ip)
+}
+
+/// Why nothing is taken back.
+fn not_published(container: &Container, wanted: &Publication) -> Error {
+    let (name, port) = (container.name(), wanted.container_port);
+    let at = match (wanted.host_ip, wanted.host_port) {
+        (None, 0) => String::new(),
+        (Some(ip), 0) => format!(" at the host's address {ip}"),
+        _ => format!(" as the host's port {}", text(wanted)),
     };
-    as_made.or_else(as_bound).cloned().ok_or_else(|| {
-        let port = wanted.container_port;
-        let at = if wanted.host_port == 0 { String::new() } else { format!(" as the host's port {}", wanted.host_port) };
-        Error::missing(format!("container `{}` does not publish its port {port}{at}", container.name()))
-            .hint(format!("see `netloom port {}`", container.name()))
-    })
+    let error = Error::missing(format!("container `{name}` does not publish its port {port}{at}"));
+    // `port` shows a socket at this address, which is half of a publication.
+    let is_half = |listener: &Listener| {
+        (listener.container_port, listener.protocol, Some(listener.host_ip)) == (port, wanted.protocol, wanted.host_ip)
+            && [0, listener.host_port].contains(&wanted.host_port)
+    };
+    if container.listeners.iter().any(|listening| is_half(&listening.listener)) {
+        return error.hint("it is published at every address: name no host address to take it back");
+    }
+    error.hint(format!("see `netloom port {name}`"))
 }

@@ -293,7 +293,7 @@ async fn a_running_container_is_connected_and_disconnected() {
     let Some(ToSupervisor::Request { request, what: Request::Disconnect { network } }) = supervisor.hear().await else {
         panic!("the interface was not taken away")
     };
-    supervisor.say(ToDaemon::Detach { networks: vec![network], publications: Vec::new() }, 0);
+    supervisor.say(ToDaemon::Detach { networks: vec![network], publications: Vec::new(), listeners: Vec::new() }, 0);
     supervisor.done(request);
     disconnecting.await.unwrap().unwrap();
     assert_eq!(daemon.inspect("web").unwrap().networks.len(), 1);

@@ -326,9 +326,9 @@ impl Supervisor {
             let mut publications: Vec<_> = listeners.iter().map(|(listener, _)| listener.publication.clone()).collect();
             publications.dedup();
             drop(listeners);
-            self.tell(ToDaemon::Detach { networks, publications: Vec::new() });
+            self.tell(ToDaemon::Detach { networks, publications: Vec::new(), listeners: Vec::new() });
             for some in publications.chunks(parts::PART) {
-                self.tell(ToDaemon::Detach { networks: Vec::new(), publications: some.to_vec() });
+                self.tell(ToDaemon::Detach { networks: Vec::new(), publications: some.to_vec(), listeners: Vec::new() });
             }
         }
         self.sweep();

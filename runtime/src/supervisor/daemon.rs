@@ -144,7 +144,7 @@ impl Supervisor {
             Request::Pause => self.pause_requested(true)?,
             Request::Unpause => self.pause_requested(false)?,
             Request::Publish { publication } => self.publish(&publication)?,
-            Request::Unpublish { publication } => self.unpublish(&publication)?,
+            Request::Unpublish { publication, host_port } => self.unpublish(&publication, host_port)?,
         }
         self.done(request, None);
         Ok(())
@@ -224,7 +224,7 @@ impl Supervisor {
     /// The interface is gone; what is left is its descriptor, here and at the daemon.
     pub(super) fn disconnected(&mut self, request: RequestId, network: &str) {
         self.container.ports.retain(|(attachment, _)| attachment.network != network);
-        self.tell(ToDaemon::Detach { networks: vec![network.to_owned()], publications: Vec::new() });
+        self.tell(ToDaemon::Detach { networks: vec![network.to_owned()], publications: Vec::new(), listeners: Vec::new() });
         self.done(request, None);
     }
 
@@ -241,15 +241,22 @@ impl Supervisor {
         Ok(())
     }
 
-    fn unpublish(&mut self, publication: &Publication) -> Result<()> {
-        let before = self.container.listeners.len();
-        self.container.listeners.retain(|(listener, _)| listener.publication != *publication);
-        self.record.spec.network.publish.retain(|other| other != publication);
-        if self.container.listeners.len() == before {
+    fn unpublish(&mut self, publication: &Publication, host_port: Option<u16>) -> Result<()> {
+        let is_meant = |(listener, _): &mut listen::Bound| {
+            listener.publication == *publication && host_port.is_none_or(|port| port == listener.host_port)
+        };
+        // Their sockets are closed when the daemon hears of it.
+        let gone: Vec<_> = self.container.listeners.extract_if(.., is_meant).map(|(listener, _)| listener).collect();
+        if gone.is_empty() {
             let port = publication.container_port;
             return Err(Fault::Refused { message: format!("the container does not publish port {port} like this"), hint: None });
         }
-        self.tell(ToDaemon::Detach { networks: Vec::new(), publications: vec![publication.clone()] });
+        let publish = &mut self.record.spec.network.publish;
+        match host_port.and_then(|_| publish.iter().position(|other| other == publication)) {
+            Some(at) => drop(publish.remove(at)),
+            None => publish.retain(|other| other != publication),
+        }
+        self.tell(ToDaemon::Detach { networks: Vec::new(), publications: Vec::new(), listeners: gone });
         Ok(())
     }
 }

@@ -26,7 +26,10 @@ for_both!(
     publications_of_a_running_container_change,
     what_a_stopped_container_publishes_is_not_changed,
     a_change_while_a_container_ran_is_there_after_a_restart,
+    one_of_equal_publications_is_taken_back_alone,
     thousands_of_ports_published_later_come_back_with_a_restart,
+    a_publication_is_taken_back_by_what_covers_it,
+    what_was_published_through_a_network_goes_with_it,
     a_link_local_address_is_refused_with_its_reason,
     a_stopped_container_s_ports_come_back_with_it,
 );
@@ -275,6 +278,17 @@ fn a_change_while_a_container_ran_is_there_after_a_restart(nl: &Netloom) {
     }
 }
 
+fn one_of_equal_publications_is_taken_back_alone(nl: &Netloom) {
+    nl.ok("run -d --name a -p 127.0.0.1::80 -p 127.0.0.1::80 sleep 1000");
+    let before = ports(nl, "a");
+    let [first, second] = before.as_slice() else { panic!("{before:?}") };
+    let host_port = first.rsplit_once(':').expect("an address").1;
+    nl.ok(&format!("publish rm a {host_port}:80"));
+    assert_eq!(ports(nl, "a"), [second.as_str()]);
+    nl.ok("restart -t 0 a");
+    assert_eq!(ports(nl, "a").len(), 1);
+}
+
 fn thousands_of_ports_published_later_come_back_with_a_restart(nl: &Netloom) {
     nl.ok("run -d --name a sleep 1000");
     let added = nl.ok("publish add a 127.0.0.1:20000-22999:20000-22999");
@@ -283,6 +297,40 @@ fn thousands_of_ports_published_later_come_back_with_a_restart(nl: &Netloom) {
     assert_eq!(ports(nl, "a").len(), 3000);
     nl.ok("publish rm a 20000-22999:20000-22999");
     assert_eq!(ports(nl, "a").len(), 0);
+}
+
+fn a_publication_is_taken_back_by_what_covers_it(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let left = |added: &str, taken: &str| {
+        nl.ok(&format!("publish add a {added}"));
+        nl.ok(&format!("publish rm a {taken}"));
+        let left = ports(nl, "a");
+        // Whichever is left, for the next one.
+        nl.run("publish rm a 80");
+        nl.run("publish rm a 81");
+        left
+    };
+    assert_eq!(left("0.0.0.0:8080:80 [::]:8080:80", "8080:80"), [""; 0]);
+    assert_eq!(left("127.0.0.1:8080:80 [::1]:8080:80", "[::1]:8080:80"), ["80/tcp -> 127.0.0.1:8080"]);
+    assert_eq!(left("127.0.0.1:8080:80 127.0.0.1:8081:80", "8080:80"), ["80/tcp -> 127.0.0.1:8081"]);
+    assert_eq!(left("127.0.0.1:8080:80 127.0.0.1::80 127.0.0.1:8081:81", "80"), ["81/tcp -> 127.0.0.1:8081"]);
+    // Half of what was published is not taken back.
+    nl.ok("publish add a 8080:80");
+    let why = nl.fails("publish rm a 0.0.0.0:8080:80", 1);
+    assert!(why.contains("0.0.0.0:8080") && why.contains("every address"), "{why}");
+    assert!(ports(nl, "a").contains(&"80/tcp -> 0.0.0.0:8080".to_owned()));
+}
+
+fn what_was_published_through_a_network_goes_with_it(nl: &Netloom) {
+    nl.ok("network create lab");
+    nl.ok("run -d --name a --net lab -p 8080:80 sleep 1000");
+    nl.ok("network disconnect lab a");
+    assert!(ports(nl, "a").is_empty());
+    nl.ok("network connect lab a");
+    nl.ok("stop -t 0 a");
+    nl.ok("run -d --name b -p 8080:80 sleep 1000");
+    nl.ok("start a");
+    assert!(ports(nl, "a").is_empty());
 }
 
 fn a_link_local_address_is_refused_with_its_reason(nl: &Netloom) {
