@@ -12,7 +12,7 @@
 //! | POST /v1/containers/{ref}/{start,restart,stop,kill,pause,unpause,rename} | [`StopContainer`], [`KillContainer`], [`RenameContainer`] or nothing | |
 //! | GET /v1/containers/{ref}/wait | | [`Waited`], once it has ended |
 //! | GET /v1/containers/{ref}/stats | | [`Stats`] |
-//! | POST, DELETE /v1/containers/{ref}/publications | [`Publications`] | [`PortBinding`] list |
+//! | POST, DELETE /v1/containers/{ref}/publications | [`Publications`] | [`PortBinding`] list: what was added; what is left |
 //! | GET, POST /v1/networks | [`CreateNetwork`] | [`Network`] list, [`Network`] |
 //! | GET, PATCH, DELETE /v1/networks/{name} | [`Settings`] | [`Network`] |
 //! | POST /v1/networks/prune | | [`Pruned`] |

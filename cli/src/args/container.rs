@@ -167,7 +167,7 @@ pub struct PublishArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum PublishCommand {
-    /// Publish one more port and print where it is reached
+    /// Publish more ports, all of them or none, and print where they are reached
     #[command(after_help = "EXAMPLES:\n  $ netloom publish add web 8443:443\n  $ netloom publish add web 127.0.0.1::80")]
     Add(PublicationArgs),
     /// Take publications back; connections that exist live on

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
 
 use netloom_runtime::{
@@ -32,6 +33,8 @@ pub(crate) struct Container {
     /// What of them is attached.
     pub ports: Vec<AttachedPort>,
     pub listeners: Vec<Listening>,
+    /// Held by whoever changes what it publishes.
+    pub publishing: Arc<tokio::sync::Mutex<()>>,
     /// What it had used when `stats` looked last.
     pub sample: Option<Sample>,
     /// Follows `status` for those who wait.
@@ -106,6 +109,7 @@ impl Container {
             leases: Vec::new(),
             ports: Vec::new(),
             listeners: Vec::new(),
+            publishing: Arc::default(),
             sample: None,
             life: watch::Sender::new(life),
         }
@@ -230,14 +234,19 @@ impl Container {
 
     /// The publications that listen, in order.
     pub(crate) fn bindings(&self) -> Vec<PortBinding> {
-        let binding = |listening: &Listening| {
-            let Listener { host_ip, host_port, container_port, protocol, .. } = listening.listener.clone();
-            PortBinding { host_ip, host_port, container_port, protocol }
-        };
-        let mut bindings: Vec<_> = self.listeners.iter().map(binding).collect();
-        bindings.sort_by_key(|binding| (binding.container_port, binding.protocol, binding.host_ip, binding.host_port));
-        bindings
+        bindings(self.listeners.iter().map(|listening| &listening.listener))
     }
+}
+
+/// Where listeners are reached, in order.
+pub(crate) fn bindings<'a>(listeners: impl IntoIterator<Item = &'a Listener>) -> Vec<PortBinding> {
+    let binding = |listener: &Listener| {
+        let Listener { host_ip, host_port, container_port, protocol, .. } = *listener;
+        PortBinding { host_ip, host_port, container_port, protocol }
+    };
+    let mut bindings: Vec<_> = listeners.into_iter().map(binding).collect();
+    bindings.sort_by_key(|binding| (binding.container_port, binding.protocol, binding.host_ip, binding.host_port));
+    bindings
 }
 
 fn network_mode(record: &Record) -> String {

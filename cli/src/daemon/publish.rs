@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use super::{
     Daemon,
     checks::{check_publications, text},
     connect::{nowhere_to_publish, publishes},
-    container::Container,
+    container::{Container, bindings},
     error::{Error, Result},
 };
 use crate::api::PortBinding;
@@ -37,36 +38,31 @@ impl Published {
 }
 
 impl Daemon {
-    /// Publishes more ports; those that were published before a failure stay.
+    /// Publishes more ports, all of them or none; where they are reached.
     pub(crate) async fn publish(&self, word: &str, publications: Vec<Publication>) -> Result<Vec<PortBinding>> {
         let id = self.running(word, Container::runs)?;
-        {
-            let state = self.state();
-            let container = state.by_id(&id)?;
-            let networks = container.networks_wanted();
-            let open = networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)));
-            if container.record.spec.network.mode != NetworkMode::Bridge || !open {
-                return Err(nowhere_to_publish(container));
+        let turn = self.turn(&id)?;
+        let _turn = turn.lock().await;
+        self.check_publishable(&id, &publications)?;
+        let mut listeners = Vec::new();
+        let added = self.add(&id, publications, &mut listeners).await;
+        if let Err(error) = added {
+            let added: BTreeSet<_> = listeners.iter().map(Published::by).collect();
+            for published in &added {
+                if let Err(error) = self.take_back(&id, published).await {
+                    tracing::error!(id, ?published, error = error.message, "a publication whose command failed stays");
+                }
             }
-            check_publications(&state, &publications, None)?;
+            return Err(error);
         }
-        for publication in publications {
-            self.request(&id, Request::Publish { publication: publication.clone() }, PATIENCE).await?;
-            if !self.state().by_id(&id)?.listeners.iter().any(|listening| listening.listener.publication == publication) {
-                self.request(&id, Request::Unpublish { publication, host_port: None }, PATIENCE).await.ok();
-                return Err(Error::failed("the data plane did not take the listener").hint("see the daemon's log"));
-            }
-            let mut state = self.state();
-            let container = state.by_id_mut(&id)?;
-            container.record.spec.network.publish.push(publication);
-            self.write_record(container)?;
-        }
-        Ok(self.state().by_id(&id)?.bindings())
+        Ok(bindings(&listeners))
     }
 
     /// Takes publications back, all that `wanted` covers; if some of it covers none, all of them stay. Returns those that are left.
     pub(crate) async fn unpublish(&self, word: &str, wanted: Vec<Publication>) -> Result<Vec<PortBinding>> {
         let id = self.running(word, Container::runs)?;
+        let turn = self.turn(&id)?;
+        let _turn = turn.lock().await;
         let covered = covered(self.state().by_id(&id)?, &wanted)?;
         let mut taken_back = Ok(());
         for published in &covered {
@@ -78,6 +74,51 @@ impl Daemon {
         let container = state.by_id(&id)?;
         self.write_record(container)?;
         taken_back.map(|()| container.bindings())
+    }
+
+    /// Whoever changes what a container publishes waits for its turn: what is there more in the end is what it has added.
+    fn turn(&self, id: &str) -> Result<Arc<tokio::sync::Mutex<()>>> {
+        self.state().by_id(id).map(|container| Arc::clone(&container.publishing))
+    }
+
+    fn check_publishable(&self, id: &str, publications: &[Publication]) -> Result<()> {
+        let state = self.state();
+        let container = state.by_id(id)?;
+        let networks = container.networks_wanted();
+        let open = networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)));
+        if container.record.spec.network.mode != NetworkMode::Bridge || !open {
+            return Err(nowhere_to_publish(container));
+        }
+        check_publications(&state, publications, None)
+    }
+
+    /// Publishes them and writes it down; `listeners` are those that listen, however far it came.
+    async fn add(&self, id: &str, publications: Vec<Publication>, listeners: &mut Vec<Listener>) -> Result<()> {
+        for publication in publications {
+            let before = self.state().by_id(id)?.listeners.len();
+            self.request(id, Request::Publish { publication: publication.clone() }, PATIENCE).await?;
+            let new = self.taken(id, before, &publication)?;
+            if new.is_empty() {
+                // The supervisor alone knows a port that the host chose; such a one stays open there until the container ends.
+                let host_port = Some(publication.host_port);
+                self.request(id, Request::Unpublish { publication, host_port }, PATIENCE).await.ok();
+                return Err(Error::failed("the data plane did not take the listener").hint("see the daemon's log"));
+            }
+            listeners.extend(new);
+        }
+        self.write_record(self.state().by_id(id)?)
+    }
+
+    /// The listeners of a new publication, which are not among the first `before`; with them the record has it.
+    fn taken(&self, id: &str, before: usize, publication: &Publication) -> Result<Vec<Listener>> {
+        let mut state = self.state();
+        let container = state.by_id_mut(id)?;
+        let new = container.listeners.iter().skip(before).map(|listening| &listening.listener);
+        let new: Vec<_> = new.filter(|listener| listener.publication == *publication).cloned().collect();
+        if !new.is_empty() {
+            container.record.spec.network.publish.push(publication.clone());
+        }
+        Ok(new)
     }
 
     /// Has the supervisor close what listens for a publication, and forgets it; to write that down is the caller's.

@@ -28,6 +28,9 @@ for_both!(
     a_change_while_a_container_ran_is_there_after_a_restart,
     one_of_equal_publications_is_taken_back_alone,
     thousands_of_ports_published_later_come_back_with_a_restart,
+    ports_are_published_together_or_not_at_all,
+    an_interrupted_command_is_done_whole,
+    what_was_added_is_printed_alone,
     a_publication_is_taken_back_by_what_covers_it,
     what_was_published_through_a_network_goes_with_it,
     a_link_local_address_is_refused_with_its_reason,
@@ -297,6 +300,36 @@ fn thousands_of_ports_published_later_come_back_with_a_restart(nl: &Netloom) {
     assert_eq!(ports(nl, "a").len(), 3000);
     nl.ok("publish rm a 20000-22999:20000-22999");
     assert_eq!(ports(nl, "a").len(), 0);
+}
+
+fn ports_are_published_together_or_not_at_all(nl: &Netloom) {
+    nl.ok("run -d --name a -p 127.0.0.1::80 sleep 1000");
+    let before = ports(nl, "a");
+    let holder: TcpListener = nl.host.listen(Place::Host, (Ipv4Addr::UNSPECIFIED, 9100));
+    // The first is equal to what was there.
+    let why = nl.fails("publish add a 127.0.0.1::80 9099-9101:80-82", 1);
+    assert!(why.contains("9100") && why.contains("another program"), "{why}");
+    assert_eq!(ports(nl, "a"), before);
+    let why = nl.fails("publish rm a 80 9099:80", 1);
+    assert!(why.contains("9099"), "{why}");
+    assert_eq!(ports(nl, "a"), before);
+    drop(holder);
+    nl.ok("publish add a 9099-9101:80-82");
+}
+
+fn an_interrupted_command_is_done_whole(nl: &Netloom) {
+    nl.ok("run -d --name a sleep 1000");
+    let adding = nl.start("publish add a 127.0.0.1:20000-22999:20000-22999");
+    wait_until("some are published", || !ports(nl, "a").is_empty());
+    drop(adding);
+    wait_until("all are published", || ports(nl, "a").len() == 3000);
+    nl.ok("restart -t 0 a");
+    assert_eq!(ports(nl, "a").len(), 3000);
+}
+
+fn what_was_added_is_printed_alone(nl: &Netloom) {
+    nl.ok("run -d --name a -p 8080:80 sleep 1000");
+    assert_eq!(nl.ok("publish add a 127.0.0.1:8081:80/TCP"), "80/tcp -> 127.0.0.1:8081");
 }
 
 fn a_publication_is_taken_back_by_what_covers_it(nl: &Netloom) {

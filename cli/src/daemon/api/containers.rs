@@ -7,7 +7,10 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{super::error::Result, Done, Input, Shared};
+use super::{
+    super::error::{Error, Result},
+    Done, Input, Shared,
+};
 use crate::api::{
     Container, CreateContainer, Created, KillContainer, PortBinding, Publications, RenameContainer, Stats, StopContainer, Waited,
 };
@@ -93,9 +96,14 @@ async fn stats(State(daemon): Shared, Path(word): Path<String>) -> Result<Json<S
 }
 
 async fn publish(State(daemon): Shared, Path(word): Path<String>, Input(request): Input<Publications>) -> Result<Json<Vec<PortBinding>>> {
-    daemon.publish(&word, request.publications).await.map(Json)
+    whole(async move { daemon.publish(&word, request.publications).await }).await.map(Json)
 }
 
 async fn unpublish(State(daemon): Shared, Path(word): Path<String>, Input(request): Input<Publications>) -> Result<Json<Vec<PortBinding>>> {
-    daemon.unpublish(&word, request.publications).await.map(Json)
+    whole(async move { daemon.unpublish(&word, request.publications).await }).await.map(Json)
+}
+
+/// Does what has many steps to its end, even if whoever asked for it is gone by then.
+async fn whole<T: Send + 'static>(steps: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(steps).await.map_err(|error| Error::internal(error.to_string()))?
 }
