@@ -17,7 +17,7 @@
 //! | GET, PATCH, DELETE /v1/networks/{name} | [`Settings`] | [`Network`] |
 //! | POST /v1/networks/prune | | [`Pruned`] |
 //! | POST /v1/networks/{name}/connect | [`ConnectNetwork`] | |
-//! | POST /v1/networks/{name}/disconnect | [`DisconnectNetwork`] | |
+//! | POST /v1/networks/{name}/disconnect | [`DisconnectNetwork`] | [`Disconnected`] |
 //! | POST /v1/networks/{name}/detach | [`DetachNamespace`] | |
 //! | PATCH /v1/networks/{name}/ports/{id} | [`Settings`] | |
 //! | GET /v1/{ports,fdb,leases,flows,drops}?network={name} | | [`Port`], [`FdbEntry`], [`Lease`], [`Flow`], [`Drop`] lists |
@@ -284,6 +284,13 @@ pub struct ConnectNetwork {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DisconnectNetwork {
     pub container: String,
+}
+
+/// What came of `network disconnect`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// What people should know, in words for them.
+    pub notes: Vec<String>,
 }
 
 /// `network detach`

@@ -138,6 +138,10 @@ pub enum Request {
     Disconnect {
         network: String,
     },
+    /// Its networks have changed: default routes, the files of names and publications become what a start by this plan would make.
+    Follow {
+        plan: Plan,
+    },
     Publish {
         publication: Publication,
     },

@@ -232,7 +232,7 @@ pub struct Attachment {
     /// `None`: the network has no IPv6.
     #[serde(default)]
     pub ipv6: Option<Ipv6Attachment>,
-    /// Whether the container's default route goes this way: the first network's does.
+    /// Whether the container's default route of IPv4 goes this way.
     pub default_route: bool,
     pub mtu: u16,
     pub aliases: Vec<String>,
@@ -249,6 +249,9 @@ pub struct Ipv6Attachment {
     pub prefix_len: u8,
     /// The default route of this network, where it has one.
     pub gateway: Option<Ipv6Addr>,
+    /// Whether the container's default route of IPv6 goes this way.
+    #[serde(default)]
+    pub default_route: bool,
 }
 
 impl Attachment {
@@ -258,10 +261,10 @@ impl Attachment {
         self.ip.map(|ip| (IpAddr::V4(ip), self.prefix_len)).into_iter().chain(ipv6)
     }
 
-    /// Where the container's default routes lead, if they lead this way.
+    /// Where the container's default routes lead that lead this way.
     pub fn gateways(&self) -> impl Iterator<Item = IpAddr> {
-        let ipv6 = self.ipv6.and_then(|ipv6| ipv6.gateway).map(IpAddr::V6);
-        self.gateway.map(IpAddr::V4).into_iter().chain(ipv6).filter(|_| self.default_route)
+        let ipv6 = self.ipv6.filter(|ipv6| ipv6.default_route).and_then(|ipv6| ipv6.gateway).map(IpAddr::V6);
+        self.gateway.filter(|_| self.default_route).map(IpAddr::V4).into_iter().chain(ipv6)
     }
 }
 
@@ -301,9 +304,11 @@ pub struct HoldSpec {
     pub request: NetworkRequest,
 }
 
-/// What the daemon decided for one start of a container, or for one interface of a holder.
+/// What the daemon decided for one start of a container, or for one interface of a holder. After a change of its networks a running
+/// container follows a new one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Plan {
+    /// In the order of the container's networks.
     pub attachments: Vec<Attachment>,
     /// `container:NAME`: a process that is in the namespace to join, the command of that container.
     pub join_pid: Option<i32>,
@@ -312,6 +317,14 @@ pub struct Plan {
     pub search: Vec<String>,
     /// The lines of /etc/hosts beyond localhost.
     pub hosts: Vec<(IpAddr, Vec<String>)>,
+    /// Whether the container's publications can listen: one of its networks leads in.
+    #[serde(default = "yes")]
+    pub publishes: bool,
+}
+
+/// What a daemon means that says nothing, as those from before containers changed their networks while they run.
+const fn yes() -> bool {
+    true
 }
 
 /// A container as its directory keeps it: `<root>/containers/<id>/record.json`. The daemon alone writes it.

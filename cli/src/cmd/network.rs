@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Context, each, look, namespace, network_path};
 use crate::{
-    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, GatewayChoice, Network, Pruned, Settings},
+    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, Disconnected, GatewayChoice, Network, Pruned, Settings},
     args::network::{CreateArgs, InspectArgs, LsArgs, NetworkCommand, PortCommand, PortSetArgs},
     error::CliError,
     output::{self, Format},
@@ -37,7 +37,9 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
         }
         NetworkCommand::Disconnect(args) => {
             let body = DisconnectNetwork { container: args.container };
-            client.post::<Option<()>>(&format!("{}/disconnect", network_path(&args.network)), &body).map(|_| ())
+            let done: Disconnected = client.post(&format!("{}/disconnect", network_path(&args.network)), &body)?;
+            done.notes.iter().for_each(|note| output::aside(format_args!("netloom: {note}\n")));
+            Ok(())
         }
         NetworkCommand::Attach(args) => namespace::attach(args, context),
         NetworkCommand::Detach(args) => namespace::detach(args, context),

@@ -34,7 +34,13 @@ impl Daemon {
         check_bounds(spec)?;
         check_size(&spec.network)?;
         match &spec.network.mode {
-            NetworkMode::Bridge => check_networks(state, &spec.network)?,
+            NetworkMode::Bridge => {
+                check_networks(state, &spec.network)?;
+                // One that was taken off its networks since can start all the same.
+                if id.is_none() {
+                    check_ways(state, &spec.network)?;
+                }
+            }
             NetworkMode::Container { container } => check_joined(state, container)?,
             _ => {}
         }
@@ -136,7 +142,11 @@ fn check_mode(spec: &ContainerSpec) -> Result<()> {
 fn check_networks(state: &State, spec: &NetworkSpec) -> Result<()> {
     spec.networks.iter().try_for_each(|request| check_request(state, request))?;
     let names: Vec<_> = spec.networks.iter().map(|request| request.network.clone()).collect();
-    check_overlap(state, &names)?;
+    check_overlap(state, &names)
+}
+
+/// Whether its networks lead in and out as far as its options need it.
+fn check_ways(state: &State, spec: &NetworkSpec) -> Result<()> {
     if spec.publish.is_empty() {
         return Ok(());
     }

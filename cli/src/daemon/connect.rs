@@ -1,7 +1,6 @@
-//! A container's place on its networks: the plan for a start, ports and listeners on the data plane, connect and disconnect.
+//! A container's place on its networks: its addresses for a start, ports and listeners on the data plane, connect and disconnect.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::OwnedFd,
     time::Duration,
@@ -18,11 +17,11 @@ use super::{
     Daemon,
     container::{AttachedPort, Container, Listening},
     error::{Error, Result},
-    publish::Published,
+    plan::plan,
     state::State,
     tenants::{Plug, Tenant, Wanted},
 };
-use crate::api::{ConnectNetwork, DisconnectNetwork};
+use crate::api::{ConnectNetwork, DisconnectNetwork, Disconnected};
 
 /// How long a supervisor may take for a new interface.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
@@ -39,7 +38,7 @@ impl Daemon {
         for (index, request) in requests.iter().enumerate() {
             let kept = before.iter().find(|lease| lease.network == request.network);
             let kept = kept.map_or_else(|| Kept::last(state, id, &request.network), Kept::by);
-            let wanted = Wanted { request, kept, ifname: format!("eth{index}"), default_route: index == 0 };
+            let wanted = Wanted { request, kept, ifname: format!("eth{index}") };
             match self.lease(state, id, wanted) {
                 Ok(attachment) => leases.push(attachment),
                 Err(error) => {
@@ -53,8 +52,7 @@ impl Daemon {
         }
         let container = state.by_id_mut(id)?;
         container.leases.clone_from(&leases);
-        container.status.addresses.extend(leases.iter().filter_map(|lease| Some((lease.network.clone(), lease.ip?))));
-        container.status.addresses6.extend(leases.iter().filter_map(|lease| Some((lease.network.clone(), lease.ipv6?.ip))));
+        container.remember_addresses();
         let plan = plan(state, state.by_id(id)?, leases);
         tracing::info!(id, attachments = ?plan.attachments, join_pid = plan.join_pid, "a start is planned");
         Ok(plan)
@@ -81,8 +79,7 @@ impl Daemon {
     /// Lets a host socket lead to the port that the container publishes on.
     pub(crate) fn attach_listener(&self, state: &mut State, id: &str, listener: Listener, socket: OwnedFd) -> Result<()> {
         let container = state.by_id(id)?;
-        let open = |port: &&AttachedPort| state.network(&port.attachment.network).is_ok_and(|network| publishes(&network.record));
-        let Some(target) = container.ports.iter().find(open) else {
+        let Some(target) = container.publishing_port(state) else {
             return Err(nowhere_to_publish(container));
         };
         // A client of IPv6 meets the container's IPv6, where it has one; a container without stands behind the gateway, as a proxy.
@@ -91,6 +88,11 @@ impl Daemon {
             return Err(Error::conflict(format!("container `{}` has no address that ports can be published for", container.name())));
         };
         let (network, port) = (target.attachment.network.clone(), target.port);
+        match container.listeners.iter().find(|listening| listening.listener == listener) {
+            Some(listening) if (&listening.network, listening.port) == (&network, port) => return Ok(()),
+            Some(_) => self.unlisten(state, id, |publication| *publication == listener.publication),
+            None => {}
+        }
         let plane = state.network(&network)?.plane;
         let config = ListenerConfig { socket, protocol: listener.protocol, to: (ip, listener.container_port).into() };
         let listening = self.plane.listen(plane, port, config)?;
@@ -140,8 +142,7 @@ impl Daemon {
             self.check_connectable(state, container, &wanted)?;
             let id = container.record.id.clone();
             let attachment = if container.runs() {
-                let (ifname, first) = (free_ifname(container), !container.leases.iter().any(|lease| lease.default_route));
-                let wanted = Wanted { request: &wanted, kept: Kept::default(), ifname, default_route: first };
+                let wanted = Wanted { request: &wanted, kept: Kept::default(), ifname: free_ifname(container) };
                 let attachment = self.lease(state, &id, wanted)?;
                 state.by_id_mut(&id)?.leases.push(attachment.clone());
                 attachment
@@ -153,26 +154,38 @@ impl Daemon {
         };
         let connected = self.request(&id, Request::Connect { attachment }, CONNECT_PATIENCE).await;
         if let Err(error) = connected.and_then(|()| self.check_attached(&id, network)) {
-            // An interface without a port would be a dead end.
-            self.request(&id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await.ok();
-            self.forget_network(&id, network);
+            self.undo_connect(&id, network).await;
+            return Err(error);
+        }
+        if let Err(error) = self.follow(&id).await {
+            self.undo_connect(&id, network).await;
+            self.follow(&id).await.ok();
             return Err(error);
         }
         self.connected(&mut self.state(), &id, wanted)
     }
 
+    /// An interface without a port would be a dead end.
+    async fn undo_connect(&self, id: &str, network: &str) {
+        self.request(id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await.ok();
+        self.forget_network(id, network);
+    }
+
     /// Writes down that a container is on one more network.
     fn connected(&self, state: &mut State, id: &str, wanted: NetworkRequest) -> Result<()> {
         let network = wanted.network.clone();
-        state.by_id_mut(id)?.record.spec.network.networks.push(wanted);
-        self.write_record(state.by_id(id)?)?;
+        let container = state.by_id_mut(id)?;
+        container.record.spec.network.networks.push(wanted);
+        container.remember_addresses();
+        self.write_record(container)?;
+        self.write_status(container)?;
         self.refresh_names(state, &[network]);
         Ok(())
     }
 
     /// `network disconnect`
-    pub(crate) async fn disconnect(&self, network: &str, request: DisconnectNetwork) -> Result<()> {
-        let (id, published) = {
+    pub(crate) async fn disconnect(&self, network: &str, request: DisconnectNetwork) -> Result<Disconnected> {
+        let (id, runs) = {
             let state = self.state();
             state.network(network)?;
             let container = state.find(&request.container)?;
@@ -181,21 +194,22 @@ impl Daemon {
                 return Err(Error::conflict(format!("container `{name}` is not on network `{network}`"))
                     .hint(format!("`netloom inspect {name}` tells its networks")));
             }
-            let through = container.listeners.iter().filter(|listening| listening.network == network);
-            let published: BTreeSet<_> = through.map(|listening| Published::by(&listening.listener)).collect();
-            (container.record.id.clone(), container.runs().then_some(published))
+            (container.record.id.clone(), container.runs())
         };
-        if let Some(published) = published {
-            // A listener without its port would take connections that lead nowhere.
-            for published in &published {
-                self.take_back(&id, published).await?;
-            }
+        if runs {
             self.request(&id, Request::Disconnect { network: network.to_owned() }, CONNECT_PATIENCE).await?;
         }
         self.forget_network(&id, network);
-        let mut state = self.state();
-        state.by_id_mut(&id)?.record.spec.network.networks.retain(|request| request.network != network);
-        self.write_record(state.by_id(&id)?)
+        {
+            let mut state = self.state();
+            state.by_id_mut(&id)?.record.spec.network.networks.retain(|request| request.network != network);
+            self.write_record(state.by_id(&id)?)?;
+        }
+        self.follow(&id).await?;
+        let state = self.state();
+        let container = state.by_id(&id)?;
+        let note = (!container.record.spec.network.publish.is_empty() && !can_publish(&state, container)).then(|| silent_note(container));
+        Ok(Disconnected { notes: note.into_iter().collect() })
     }
 
     fn check_attached(&self, id: &str, network: &str) -> Result<()> {
@@ -227,11 +241,36 @@ impl Container {
             _ => Vec::new(),
         }
     }
+
+    /// So that its next start gives it the same again.
+    fn remember_addresses(&mut self) {
+        let (leases, status) = (&self.leases, &mut self.status);
+        status.addresses.extend(leases.iter().filter_map(|lease| Some((lease.network.clone(), lease.ip?))));
+        status.addresses6.extend(leases.iter().filter_map(|lease| Some((lease.network.clone(), lease.ipv6?.ip))));
+    }
+
+    /// The port that publications lead to: that of the network by which the default route goes, if it leads out.
+    pub(crate) fn publishing_port(&self, state: &State) -> Option<&AttachedPort> {
+        let mut ports = self.leases.iter().filter_map(|lease| self.port_on(&lease.network));
+        ports.find(|port| state.network(&port.attachment.network).is_ok_and(|network| publishes(&network.record)))
+    }
 }
 
 /// Whether ports can be published on a network.
 pub(crate) const fn publishes(network: &super::network::NetworkRecord) -> bool {
     !network.internal && network.gateway.is_some()
+}
+
+/// Whether ports can be published on one of the networks that a container asks for.
+pub(crate) fn can_publish(state: &State, container: &Container) -> bool {
+    let networks = container.networks_wanted();
+    networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)))
+}
+
+/// What is to be said of publications that have nowhere to lead.
+fn silent_note(container: &Container) -> String {
+    let name = container.name();
+    format!("the published ports of `{name}` lead nowhere, and listen again once it is connected to a network that is not internal")
 }
 
 /// Why a container none of whose networks publishes can have no ports published.
@@ -286,28 +325,4 @@ impl Kept {
         let (ip, ip6) = (container.status.addresses.get(network), container.status.addresses6.get(network));
         Self { ip: ip.copied().filter(|ip| of.is_free(*ip)), ip6: ip6.copied().filter(|ip6| of.is_free6(*ip6)) }
     }
-}
-
-fn plan(state: &State, container: &Container, attachments: Vec<Attachment>) -> Plan {
-    let network = &container.record.spec.network;
-    let joined = match &network.mode {
-        NetworkMode::Container { container } => state.find(container).ok(),
-        _ => None,
-    };
-    let join_pid = joined.and_then(|joined| joined.status.pid);
-    // Who shares a network shares its names: those of the joined container come first.
-    let names = |joined: &Container| {
-        let plan = plan(state, joined, joined.leases.clone());
-        (plan.nameservers, plan.search, plan.hosts)
-    };
-    let (mut nameservers, mut search, mut hosts) = joined.map(names).unwrap_or_default();
-    if !network.dns.is_empty() {
-        nameservers.clone_from(&network.dns);
-    } else if joined.is_none() {
-        nameservers.extend(attachments.iter().filter_map(|attachment| attachment.gateway).map(IpAddr::V4).take(1));
-    }
-    search.extend(network.dns_search.iter().cloned());
-    hosts.extend(attachments.iter().flat_map(Attachment::addresses).map(|(ip, _)| (ip, vec![container.hostname().to_owned()])));
-    hosts.extend(network.add_host.iter().map(|(name, ip)| (*ip, vec![name.clone()])));
-    Plan { attachments, join_pid, nameservers, search, hosts }
 }

@@ -33,8 +33,8 @@ pub(crate) struct Container {
     /// What of them is attached.
     pub ports: Vec<AttachedPort>,
     pub listeners: Vec<Listening>,
-    /// Held by whoever changes what it publishes.
-    pub publishing: Arc<tokio::sync::Mutex<()>>,
+    /// Held by whoever changes what it publishes, and while it follows a change of its networks.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
     /// What it had used when `stats` looked last.
     pub sample: Option<Sample>,
     /// Follows `status` for those who wait.
@@ -109,7 +109,7 @@ impl Container {
             leases: Vec::new(),
             ports: Vec::new(),
             listeners: Vec::new(),
-            publishing: Arc::default(),
+            turn: Arc::default(),
             sample: None,
             life: watch::Sender::new(life),
         }
@@ -251,7 +251,8 @@ pub(crate) fn bindings<'a>(listeners: impl IntoIterator<Item = &'a Listener>) ->
 
 fn network_mode(record: &Record) -> String {
     match &record.spec.network.mode {
-        NetworkMode::Bridge => record.spec.network.networks.first().map_or("bridge", |first| &first.network).to_owned(),
+        // One that was taken off all its networks has none.
+        NetworkMode::Bridge => record.spec.network.networks.first().map_or("none", |first| &first.network).to_owned(),
         NetworkMode::None => "none".to_owned(),
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::Container { container } => format!("container:{container}"),

@@ -22,6 +22,7 @@ use super::{
     connect::Kept,
     container::Link,
     error::{Error, Result},
+    plan::set_default_routes,
     state::State,
     store,
     supervisors::{Wire, refuse},
@@ -112,12 +113,14 @@ impl Daemon {
         let state = &mut *guard;
         let spec = state.holder(id)?.spec.clone();
         check_hold(state, id, &spec)?;
-        let wanted = Wanted { request: &spec.request, kept: Kept::default(), ifname: spec.ifname.clone(), default_route: true };
-        let attachment = self.lease(state, id, wanted)?;
+        let wanted = Wanted { request: &spec.request, kept: Kept::default(), ifname: spec.ifname.clone() };
+        let mut attachment = self.lease(state, id, wanted)?;
+        set_default_routes(state, std::slice::from_mut(&mut attachment));
         if let Some(holder) = state.holders.get_mut(id) {
             holder.lease = Some(attachment.clone());
         }
-        Ok(Plan { attachments: vec![attachment], join_pid: None, nameservers: Vec::new(), search: Vec::new(), hosts: Vec::new() })
+        let attachments = vec![attachment];
+        Ok(Plan { attachments, join_pid: None, nameservers: Vec::new(), search: Vec::new(), hosts: Vec::new(), publishes: false })
     }
 
     fn attach_holder(&self, state: &mut State, id: &str, attachment: Attachment, fds: Vec<OwnedFd>) -> Result<()> {

@@ -39,6 +39,7 @@ mod names;
 mod naming;
 mod network;
 mod networks;
+mod plan;
 mod plane;
 mod publish;
 mod remove;

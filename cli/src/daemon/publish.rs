@@ -26,13 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A publication that listens. The port it got tells it from equal ones, which leave the choice to the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Published {
+struct Published {
     publication: Publication,
     host_port: u16,
 }
 
 impl Published {
-    pub(crate) fn by(listener: &Listener) -> Self {
+    fn by(listener: &Listener) -> Self {
         Self { publication: listener.publication.clone(), host_port: listener.host_port }
     }
 }
@@ -78,7 +78,7 @@ impl Daemon {
 
     /// Whoever changes what a container publishes waits for its turn: what is there more in the end is what it has added.
     fn turn(&self, id: &str) -> Result<Arc<tokio::sync::Mutex<()>>> {
-        self.state().by_id(id).map(|container| Arc::clone(&container.publishing))
+        self.state().by_id(id).map(|container| Arc::clone(&container.turn))
     }
 
     fn check_publishable(&self, id: &str, publications: &[Publication]) -> Result<()> {
@@ -122,7 +122,7 @@ impl Daemon {
     }
 
     /// Has the supervisor close what listens for a publication, and forgets it; to write that down is the caller's.
-    pub(crate) async fn take_back(&self, id: &str, published: &Published) -> Result<()> {
+    async fn take_back(&self, id: &str, published: &Published) -> Result<()> {
         let Published { publication, host_port } = published.clone();
         self.request(id, Request::Unpublish { publication, host_port: Some(host_port) }, PATIENCE).await?;
         let mut state = self.state();

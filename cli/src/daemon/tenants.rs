@@ -35,8 +35,6 @@ pub(crate) struct Wanted<'a> {
     /// Unless it asks for others.
     pub kept: Kept,
     pub ifname: String,
-    /// Whether the way to everywhere is to go through it, if the network has one.
-    pub default_route: bool,
 }
 
 /// A port to be put on its switch.
@@ -94,9 +92,10 @@ impl State {
 }
 
 impl Daemon {
-    /// Leases an address on one network, if one is wanted, and makes the attachment of it.
+    /// Leases an address on one network, if one is wanted, and makes the attachment of it. Whether default routes go that way depends on
+    /// its owner's other networks.
     pub(crate) fn lease(&self, state: &mut State, id: &str, wanted: Wanted<'_>) -> Result<Attachment> {
-        let Wanted { request, kept, ifname, default_route } = wanted;
+        let Wanted { request, kept, ifname } = wanted;
         let names = state.names();
         let name_of = |id: &str| names.get(id).cloned().unwrap_or_else(|| id.to_owned());
         let network = state.network_mut(&request.network)?;
@@ -109,7 +108,7 @@ impl Daemon {
             prefix_len: network.record.subnet.prefix_len(),
             gateway: network.record.gateway,
             ipv6,
-            default_route: default_route && ip.is_some() && network.record.gateway.is_some(),
+            default_route: false,
             mtu: request.mtu.unwrap_or(network.record.mtu),
             aliases: request.aliases.clone(),
             backend: network.record.options.backend,
@@ -204,7 +203,10 @@ fn addresses(
             return Err(error);
         }
     };
-    Ok((Some(ip), ipv6.map(|(ip, of)| Ipv6Attachment { ip, prefix_len: of.subnet.prefix_len(), gateway: of.gateway })))
+    Ok((
+        Some(ip),
+        ipv6.map(|(ip, of)| Ipv6Attachment { ip, prefix_len: of.subnet.prefix_len(), gateway: of.gateway, default_route: false }),
+    ))
 }
 
 /// The MAC of an interface that has neither an address nor one of its choice: locally administered (IEEE 802, 8.4), of its owner's

@@ -18,7 +18,7 @@ use netloom_runtime::{
         FabricError, FdbReport, FlowReport, ListenerConfig, ListenerId, Names, NetworkConfig, NetworkId, PortConfig, PortOptions,
         PortReport,
     },
-    protocol::{Failure, Listener, RequestId, SupervisorState, ToDaemon, ToSupervisor, VERSION},
+    protocol::{Failure, Listener, Request, RequestId, SupervisorState, ToDaemon, ToSupervisor, VERSION},
     rootfs::upper::Layers,
     spec::{
         Attachment, ContainerSpec, LimitSpec, NetworkMode, NetworkRequest, NetworkSpec, Plan, ProcessSpec, Protocol, Publication,
@@ -342,6 +342,18 @@ impl Supervisor {
 
     pub(crate) fn exit(&self, code: i32, will_restart: bool) {
         self.say(ToDaemon::Exited { code, error: None, will_restart, oom_killed: false }, 0);
+    }
+
+    /// Follows a change of its networks, with these listeners; returns by which plan.
+    pub(crate) async fn follow(&self, listeners: Vec<Listener>) -> Plan {
+        let Some(ToSupervisor::Request { request, what: Request::Follow { plan } }) = self.hear().await else {
+            panic!("it was not asked to follow a change of its networks")
+        };
+        if !listeners.is_empty() {
+            self.attach(Vec::new(), listeners).await.unwrap();
+        }
+        self.done(request);
+        plan
     }
 
     pub(crate) fn done(&self, request: RequestId) {

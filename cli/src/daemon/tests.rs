@@ -282,6 +282,9 @@ async fn a_running_container_is_connected_and_disconnected() {
     assert!(daemon.connect("wide", again).await.unwrap_err().message.contains("overlap"));
     supervisor.attach(vec![attachment], Vec::new()).await.unwrap();
     supervisor.done(request);
+    let plan = supervisor.follow(Vec::new()).await;
+    assert_eq!(plan.attachments.iter().map(|attachment| attachment.default_route).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(plan.hosts.len(), 2);
     connecting.await.unwrap().unwrap();
     assert_eq!(daemon.inspect("web").unwrap().networks["lab"].aliases, ["db"]);
     assert_eq!(daemon.remove_network("lab").unwrap_err().kind, Kind::Conflict);
@@ -295,9 +298,58 @@ async fn a_running_container_is_connected_and_disconnected() {
     };
     supervisor.say(ToDaemon::Detach { networks: vec![network], publications: Vec::new(), listeners: Vec::new() }, 0);
     supervisor.done(request);
+    assert_eq!(supervisor.follow(Vec::new()).await.hosts.len(), 1);
     disconnecting.await.unwrap().unwrap();
     assert_eq!(daemon.inspect("web").unwrap().networks.len(), 1);
     daemon.remove_network("lab").unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn publications_follow_to_the_network_that_is_left_and_wait_where_none_is() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon();
+    lab(&daemon, "blue", "10.1.0.0/24");
+    lab(&daemon, "green", "10.2.0.0/24");
+    let mut wanted = spec(&["blue", "green"]);
+    wanted.network.publish = vec![tcp(8080, 80)];
+    let (id, supervisor) = running(&daemon, named("web", wanted)).await;
+    let leads_to = || daemon.state().by_id(&id).unwrap().listeners.iter().map(|listening| listening.network.clone()).collect::<Vec<_>>();
+    assert_eq!(leads_to(), ["blue"]);
+    for (gone, left) in [("blue", Some("green")), ("green", None)] {
+        let disconnecting = tokio::spawn({
+            let daemon = std::sync::Arc::clone(&daemon);
+            async move { daemon.disconnect(gone, crate::api::DisconnectNetwork { container: "web".to_owned() }).await }
+        });
+        let Some(ToSupervisor::Request { request, what: Request::Disconnect { network } }) = supervisor.hear().await else {
+            panic!("the interface was not taken away")
+        };
+        supervisor.say(ToDaemon::Detach { networks: vec![network], publications: Vec::new(), listeners: Vec::new() }, 0);
+        supervisor.done(request);
+        let plan = supervisor.follow(left.map(|_| listener(&tcp(8080, 80))).into_iter().collect()).await;
+        assert_eq!(plan.publishes, left.is_some());
+        let notes = disconnecting.await.unwrap().unwrap().notes;
+        assert_eq!((leads_to(), notes.is_empty()), (left.into_iter().map(str::to_owned).collect(), left.is_some()), "{notes:?}");
+    }
+    assert_eq!(daemon.inspect("web").unwrap().network_mode, "none");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn default_routes_go_by_the_first_network_that_leads_out_for_each_ip() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon();
+    let inner = CreateNetwork { name: "inner".to_owned(), internal: true, ipv6: true, ..CreateNetwork::default() };
+    let six = CreateNetwork { name: "six".to_owned(), ipv6: true, ..CreateNetwork::default() };
+    daemon.create_network(inner, &[]).unwrap();
+    daemon.create_network(six, &[]).unwrap();
+    let id = daemon.create(named("web", spec(&["inner", "bridge", "six"]))).unwrap().id;
+    let plan = Supervisor::new(&daemon, &id).await.prepare().await.unwrap();
+    let routes = |a: &netloom_runtime::spec::Attachment| (a.default_route, a.ipv6.is_some_and(|ipv6| ipv6.default_route));
+    assert_eq!(plan.attachments.iter().map(routes).collect::<Vec<_>>(), [(false, false), (true, false), (false, true)]);
+    assert_eq!(plan.nameservers, [plan.attachments[1].gateway.unwrap()]);
+
+    let id = daemon.create(named("alone", spec(&["inner"]))).unwrap().id;
+    let plan = Supervisor::new(&daemon, &id).await.prepare().await.unwrap();
+    assert_eq!(plan.attachments.iter().map(routes).collect::<Vec<_>>(), [(true, true)]);
 }
 
 #[tokio::test(flavor = "current_thread")]

@@ -11,7 +11,7 @@ use nix::{
     sched::{CloneFlags, setns},
 };
 
-use super::{Report, die_with_parent, enter_user_namespace, net, route::Congestion};
+use super::{Report, die_with_parent, enter_user_namespace, net};
 use crate::{
     channel::Channel,
     fault::{Doing, Fault, Result},
@@ -20,15 +20,9 @@ use crate::{
 };
 
 /// Makes the interface and hands its descriptor back.
-pub(crate) fn connect(
-    report: &Channel,
-    userns: Option<&OwnedFd>,
-    network: &OwnedFd,
-    attachment: &Attachment,
-    congestion: Congestion,
-) -> Result<()> {
+pub(crate) fn connect(report: &Channel, userns: Option<&OwnedFd>, network: &OwnedFd, attachment: &Attachment) -> Result<()> {
     enter(userns, network)?;
-    let (attachment, fd) = net::connect(attachment, congestion)?;
+    let (attachment, fd) = net::connect(attachment)?;
     report.send(&Report::Linked { attachment }, &[fd.as_fd()]).map_err(super::lost)
 }
 

@@ -13,6 +13,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod exec;
+pub(crate) mod follow;
 pub(crate) mod link;
 pub(crate) mod net;
 pub(crate) mod route;
@@ -79,6 +80,8 @@ pub(crate) enum Report {
     Linked { attachment: Attachment },
     /// An interface was removed.
     Unlinked,
+    /// Routes and names are those of the new plan.
+    Followed,
     /// An interface was added to a namespace that is not ours. Descriptors: its own, the namespace.
     Attached { port: Attachment },
     /// The program's own file was bound. Descriptor: the mount.

@@ -36,11 +36,16 @@ pub(crate) fn configure(attachments: &[Attachment], congestion: Congestion) -> R
     Ok(links)
 }
 
-/// Makes one more interface.
-pub(crate) fn connect(attachment: &Attachment, congestion: Congestion) -> Result<Link> {
+/// Makes one more interface. Where the default routes go from then on is for [`follow`] to set.
+pub(crate) fn connect(attachment: &Attachment) -> Result<Link> {
     let link = open(attachment)?;
-    with_netlink(async |handle| add_with_routes(&handle, attachment, congestion).await)?;
+    with_netlink(async |handle| add(&handle, attachment).await)?;
     Ok(link)
+}
+
+/// Moves the default routes from where they were planned `before` to where they are `now`.
+pub(crate) fn follow(before: &[Attachment], now: &[Attachment], congestion: Congestion) -> Result<()> {
+    with_netlink(async |handle| route::follow(&handle, before, now, congestion).await)
 }
 
 /// As [`connect`], among links and routes that are not ours: `lo` is set up, for without it an address does not answer itself, and
@@ -62,6 +67,9 @@ pub(crate) fn attach(attachment: &Attachment) -> Result<Link> {
         add(&handle, &port).await?;
         route::add_default(&handle, &port.ifname, &ways, Congestion::Inherited).await?;
         port.default_route = ways.iter().any(IpAddr::is_ipv4);
+        if let Some(ipv6) = &mut port.ipv6 {
+            ipv6.default_route = ways.iter().any(IpAddr::is_ipv6);
+        }
         Ok(())
     })?;
     Ok((port, fd))

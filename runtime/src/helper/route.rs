@@ -1,8 +1,9 @@
 //! The default routes of a container's network namespace: to the gateway, which ends every stream that comes to it.
 //!
-//! It adds routes and never changes one that is there.
+//! It adds routes, and takes away those that it added. One of somebody else's making is never changed.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -17,7 +18,12 @@ use rtnetlink::{
 };
 
 use super::net::index_of;
-use crate::{fault::Result, netlink, rootfs::fresh};
+use crate::{
+    fault::{Fault, Result},
+    netlink,
+    rootfs::fresh,
+    spec::Attachment,
+};
 
 /// Whether somebody chose the congestion control of a container's streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +57,52 @@ impl Congestion {
 /// Adds a default route to each of `gateways` by the interface.
 pub(super) async fn add_default(handle: &Handle, ifname: &str, gateways: &[IpAddr], congestion: Congestion) -> Result<()> {
     let index = index_of(handle, ifname).await?;
-    let congestion = congestion.towards_gateway();
     for gateway in gateways {
-        let mut added = handle.route().add(default_to(*gateway, index, congestion)).execute().await;
-        if added.is_err() && congestion.is_some() {
-            // A kernel without that congestion control.
-            added = handle.route().add(default_to(*gateway, index, None)).execute().await;
-        }
-        added.map_err(|error| netlink::refused(format!("set the default route to {gateway}"), error))?;
+        add_one(handle, *gateway, index, congestion).await?;
     }
     Ok(())
+}
+
+async fn add_one(handle: &Handle, gateway: IpAddr, index: u32, congestion: Congestion) -> Result<()> {
+    let congestion = congestion.towards_gateway();
+    let mut added = handle.route().add(default_to(gateway, index, congestion)).execute().await;
+    if added.is_err() && congestion.is_some() {
+        // A kernel without that congestion control.
+        added = handle.route().add(default_to(gateway, index, None)).execute().await;
+    }
+    added.map_err(|error| netlink::refused(format!("set the default route to {gateway}"), error))
+}
+
+/// Takes away the default routes that were planned `before` and are not `now`, and adds those that are. Where somebody in the container
+/// has set one that is in the way, that one stays.
+pub(super) async fn follow(handle: &Handle, before: &[Attachment], now: &[Attachment], congestion: Congestion) -> Result<()> {
+    let (before, now) = (ways(before), ways(now));
+    for (ifname, gateway) in before.difference(&now) {
+        remove_default(handle, ifname, *gateway).await?;
+    }
+    for (ifname, gateway) in now {
+        let index = index_of(handle, ifname).await?;
+        add_one(handle, gateway, index, congestion).await.or_else(|fault| unless(fault, libc::EEXIST))?;
+    }
+    Ok(())
+}
+
+/// The planned default routes: by which interface, and to where.
+fn ways(attachments: &[Attachment]) -> BTreeSet<(&str, IpAddr)> {
+    attachments.iter().flat_map(|attachment| attachment.gateways().map(|gateway| (attachment.ifname.as_str(), gateway))).collect()
+}
+
+/// The route may have gone with its interface, or by the hand of somebody in the container.
+async fn remove_default(handle: &Handle, ifname: &str, gateway: IpAddr) -> Result<()> {
+    let Ok(index) = index_of(handle, ifname).await else { return Ok(()) };
+    let removed = handle.route().del(default_to(gateway, index, None)).execute().await;
+    let removed = removed.map_err(|error| netlink::refused(format!("take away the default route to {gateway}"), error));
+    removed.or_else(|fault| unless(fault, libc::ESRCH))
+}
+
+/// The fault, unless it is this error.
+fn unless(fault: Fault, errno: i32) -> Result<()> {
+    if fault.errno() == errno { Ok(()) } else { Err(fault) }
 }
 
 fn default_to(gateway: IpAddr, index: u32, congestion: Option<&str>) -> RouteMessage {

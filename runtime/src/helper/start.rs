@@ -112,8 +112,7 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
         _ => Vec::new(),
     };
     let (kept, built) = enter_layer(&job, skeleton.as_deref())?;
-    let contents = Contents::new(job.plan, &hostname, host_files.hosts, host_files.resolv_conf);
-    contents.write(&job.base)?;
+    contents(job.plan, spec, job.id, host_files).write(&job.base)?;
     let terminal = job.stdio.is_none().then(|| open_terminal(&job.base)).transpose()?;
     let stdio = match (job.stdio.take(), &terminal) {
         (Some(stdio), _) => stdio,
@@ -137,14 +136,19 @@ pub(crate) fn run(report: &Channel, mut job: Job<'_>) -> Result<()> {
     report.send(&ready, &fds).map_err(super::lost)
 }
 
+/// What a container's files of names say. The caller is in its UTS namespace.
+pub(super) fn contents(plan: &Plan, spec: &ContainerSpec, id: &str, host: HostFiles) -> Contents {
+    Contents::new(plan, &hostname(spec, id), host.hosts, host.resolv_conf)
+}
+
 /// The files of the host that a container may get a copy of.
-struct HostFiles {
+pub(super) struct HostFiles {
     hosts: Option<String>,
     resolv_conf: String,
 }
 
 impl HostFiles {
-    fn read(mode: &NetworkMode) -> Self {
+    pub(super) fn read(mode: &NetworkMode) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self { hosts: (*mode == NetworkMode::Host).then(|| read("/etc/hosts")), resolv_conf: read("/etc/resolv.conf") }
     }

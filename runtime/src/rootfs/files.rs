@@ -97,6 +97,7 @@ mod tests {
             nameservers: vec!["172.17.0.1".parse().unwrap()],
             search: vec!["lab".to_owned()],
             hosts: vec![("172.17.0.2".parse().unwrap(), vec!["web".to_owned(), "www".to_owned()])],
+            publishes: true,
         };
         let contents = Contents::new(&plan, "web", None, "host".to_owned());
         assert!(contents.hosts.starts_with("127.0.0.1\tlocalhost\n") && contents.hosts.ends_with("172.17.0.2\tweb www\n"));

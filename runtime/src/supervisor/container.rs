@@ -320,19 +320,24 @@ impl Supervisor {
         (container.init, container.namespaces, container.control, container.kill_at) = (None, None, None, None);
         container.paused = false;
         let ports = std::mem::take(&mut container.ports);
-        let listeners = std::mem::take(&mut container.listeners);
-        if !(ports.is_empty() && listeners.is_empty()) {
+        self.close_listeners();
+        if !ports.is_empty() {
             let networks = ports.iter().map(|(attachment, _)| attachment.network.clone()).collect();
-            let mut publications: Vec<_> = listeners.iter().map(|(listener, _)| listener.publication.clone()).collect();
-            publications.dedup();
-            drop(listeners);
             self.tell(ToDaemon::Detach { networks, publications: Vec::new(), listeners: Vec::new() });
-            for some in publications.chunks(parts::PART) {
-                self.tell(ToDaemon::Detach { networks: Vec::new(), publications: some.to_vec(), listeners: Vec::new() });
-            }
         }
         self.sweep();
         ports
+    }
+
+    /// Closes the host sockets of all publications, here and at the daemon.
+    pub(super) fn close_listeners(&mut self) {
+        let listeners = std::mem::take(&mut self.container.listeners);
+        let mut publications: Vec<_> = listeners.iter().map(|(listener, _)| listener.publication.clone()).collect();
+        publications.dedup();
+        drop(listeners);
+        for some in publications.chunks(parts::PART) {
+            self.tell(ToDaemon::Detach { networks: Vec::new(), publications: some.to_vec(), listeners: Vec::new() });
+        }
     }
 
     /// The container has come to rest: whoever waited for that is told.

@@ -8,17 +8,17 @@ use std::{
 use super::{
     Supervisor,
     container::{Phase, Waiter, not_running},
-    listen,
+    listen::{self, Bound},
     process::Purpose,
 };
 use crate::{
     channel::ChannelError,
     fault::{Fault, OWN_FAILURE, Result},
-    helper::{self, route::Congestion},
+    helper::{self, follow::Job},
     init::is_signal,
     parts,
     protocol::{Failure, Request, RequestId, ToDaemon, ToSupervisor, VERSION},
-    spec::{Attachment, Publication},
+    spec::{Attachment, NetworkMode, Plan, Publication},
 };
 
 impl Supervisor {
@@ -56,11 +56,16 @@ impl Supervisor {
 
     /// Says `first` with all ports and listeners, in as many parts as it takes. A `Hello` brings the user namespace, if it says so.
     pub(super) fn tell_all(&mut self, first: ToDaemon) {
+        self.tell_parts(first, true);
+    }
+
+    fn tell_parts(&mut self, first: ToDaemon, with_ports: bool) {
         let container = &self.container;
-        let ports = container.ports.iter().map(|(attachment, _)| attachment.clone()).collect();
+        let told_ports = if with_ports { container.ports.as_slice() } else { &[] };
+        let ports = told_ports.iter().map(|(attachment, _)| attachment.clone()).collect();
         let parts = parts::split(ports, container.listeners.iter().map(|(listener, _)| listener.clone()).collect());
         let namespace = container.userns.as_ref().filter(|_| matches!(first, ToDaemon::Hello { userns: true, .. }));
-        let of_ports = container.ports.iter().map(|(_, fd)| fd.as_fd());
+        let of_ports = told_ports.iter().map(|(_, fd)| fd.as_fd());
         let mut fds = of_ports.chain(container.listeners.iter().map(|(_, fd)| fd.as_fd()));
         let mut namespace = namespace.map(AsFd::as_fd);
         let mut first = Some(first);
@@ -140,6 +145,7 @@ impl Supervisor {
             }
             Request::Connect { attachment } => return self.connect(request, attachment),
             Request::Disconnect { network } => return self.disconnect(request, network),
+            Request::Follow { plan } => return self.follow(request, plan),
             Request::Signal { signal } => self.signal_requested(signal)?,
             Request::Pause => self.pause_requested(true)?,
             Request::Unpause => self.pause_requested(false)?,
@@ -188,8 +194,7 @@ impl Supervisor {
         self.begin(purpose, |supervisor, report| {
             let container = &supervisor.container;
             let namespaces = container.namespaces.as_ref().ok_or_else(not_running)?;
-            let congestion = Congestion::of(&supervisor.record.spec.sysctls);
-            helper::link::connect(report, container.userns.as_ref(), &namespaces.network, &attachment, congestion)
+            helper::link::connect(report, container.userns.as_ref(), &namespaces.network, &attachment)
         })?;
         Ok(())
     }
@@ -225,6 +230,55 @@ impl Supervisor {
     pub(super) fn disconnected(&mut self, request: RequestId, network: &str) {
         self.container.ports.retain(|(attachment, _)| attachment.network != network);
         self.tell(ToDaemon::Detach { networks: vec![network.to_owned()], publications: Vec::new(), listeners: Vec::new() });
+        self.done(request, None);
+    }
+
+    /// Publications are bound before anything is changed: a host port may have been taken since it was closed.
+    fn follow(&mut self, request: RequestId, plan: Plan) -> Result<()> {
+        if !self.container.is_running() {
+            return Err(not_running());
+        }
+        let bound = listen::bind_all(&self.silent(&plan))?;
+        let purpose = Purpose::Follow { request, plan: plan.clone(), bound };
+        self.begin(purpose, |supervisor, report| {
+            let container = &supervisor.container;
+            let job = Job {
+                spec: &supervisor.record.spec,
+                id: &supervisor.id,
+                userns: container.userns.as_ref(),
+                namespaces: container.namespaces.as_ref().ok_or_else(not_running)?,
+                layer: container.layer.as_ref().ok_or_else(not_running)?,
+                base: &supervisor.dir.join("root"),
+                before: container.plan.as_ref().ok_or_else(not_running)?,
+                now: &plan,
+            };
+            helper::follow::run(report, &job)
+        })?;
+        Ok(())
+    }
+
+    /// The publications that are to listen by `plan` and do not.
+    pub(super) fn silent(&self, plan: &Plan) -> Vec<Publication> {
+        let network = &self.record.spec.network;
+        if network.mode != NetworkMode::Bridge || !plan.publishes {
+            return Vec::new();
+        }
+        let listens = |publication: &Publication| self.container.listeners.iter().any(|(listener, _)| listener.publication == *publication);
+        network.publish.iter().filter(|publication| !listens(publication)).cloned().collect()
+    }
+
+    /// Routes and names are those of `plan`. The daemon gets all listeners anew, for they may lead to another port now.
+    pub(super) fn followed(&mut self, request: RequestId, plan: Plan, bound: Vec<Bound>) {
+        if !self.container.is_running() {
+            return self.done(request, Some(not_running().into()));
+        }
+        self.container.listeners.extend(bound);
+        if !plan.publishes {
+            self.close_listeners();
+        } else if !self.container.listeners.is_empty() {
+            self.tell_parts(ToDaemon::Attach { ports: Vec::new(), listeners: Vec::new(), more: false }, false);
+        }
+        self.container.plan = Some(plan);
         self.done(request, None);
     }
 

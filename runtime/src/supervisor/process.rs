@@ -9,6 +9,7 @@ use nix::{
 
 use super::{
     Supervisor,
+    listen::Bound,
     poll::{Interest, Token},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     helper::{self, Report},
     init::code_of,
     protocol::{Failure, FromSupervisor, RequestId},
+    spec::Plan,
 };
 
 /// What a helper works for.
@@ -38,6 +40,12 @@ pub(super) enum Purpose {
     Disconnect {
         request: RequestId,
         network: String,
+    },
+    /// Routes and names after such a change. `bound` are the publications that could not listen before.
+    Follow {
+        request: RequestId,
+        plan: Plan,
+        bound: Vec<Bound>,
     },
 }
 
@@ -120,6 +128,13 @@ impl Supervisor {
             }
             // What follows is that the helper ends.
             Report::Unlinked => {}
+            Report::Followed => {
+                task.told = true;
+                if let Purpose::Follow { request, plan, bound } = &mut task.purpose {
+                    let (request, plan, bound) = (*request, plan.clone(), std::mem::take(bound));
+                    self.followed(request, plan, bound);
+                }
+            }
             // A holder's, and what comes before there is a supervisor.
             Report::Attached { .. } | Report::Bound => {}
             Report::Linked { attachment } => {
@@ -140,7 +155,7 @@ impl Supervisor {
                 self.drop_streams(streams);
                 self.close_session(session, Some(&FromSupervisor::Failed { failure }));
             }
-            Purpose::Connect { request } => self.done(request, Some(failure)),
+            Purpose::Connect { request } | Purpose::Follow { request, .. } => self.done(request, Some(failure)),
             // Its owner may have removed the interface, or the container has ended.
             Purpose::Disconnect { request, ref network } => {
                 let network = network.clone();
@@ -162,7 +177,7 @@ impl Supervisor {
             // A copy has no command; its helper's own end counts.
             (Purpose::Process { session, streams, detach }, _) => self.process_started(*session, *streams, task.pid, *detach),
             (Purpose::Disconnect { request, network }, _) => self.disconnected(*request, network),
-            (Purpose::Connect { request }, _) => self.done(*request, Some(died())),
+            (Purpose::Connect { request } | Purpose::Follow { request, .. }, _) => self.done(*request, Some(died())),
         }
     }
 

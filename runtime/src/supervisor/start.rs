@@ -173,9 +173,11 @@ impl Supervisor {
     /// Binds the publications and gives everything to the daemon.
     fn attach(&mut self) -> Result<()> {
         self.container.phase = Phase::Attaching;
-        let bridged = self.record.spec.network.mode == NetworkMode::Bridge;
-        if bridged {
-            self.container.listeners = listen::bind_all(&self.record.spec.network.publish)?;
+        let silent = self.container.plan.as_ref().map(|plan| self.silent(plan)).unwrap_or_default();
+        self.container.listeners.extend(listen::bind_all(&silent)?);
+        let leads_nowhere = self.container.plan.as_ref().is_some_and(|plan| !plan.publishes);
+        if leads_nowhere && !self.record.spec.network.publish.is_empty() {
+            self.tell_notes(&["published ports do not listen: none of the container's networks leads in".to_owned()]);
         }
         if self.container.ports.is_empty() && self.container.listeners.is_empty() {
             self.attached();

@@ -40,7 +40,7 @@ pub(crate) struct Outcome {
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 pub(crate) fn plan() -> Plan {
-    Plan { attachments: Vec::new(), join_pid: None, nameservers: Vec::new(), search: Vec::new(), hosts: Vec::new() }
+    Plan { attachments: Vec::new(), join_pid: None, nameservers: Vec::new(), search: Vec::new(), hosts: Vec::new(), publishes: true }
 }
 
 /// A container of no network that runs `command` by sh.

@@ -9,6 +9,8 @@ for_both!(
     two_networks_do_not_hear_each_other,
     several_networks_give_several_interfaces,
     connect_and_disconnect_work_while_it_runs,
+    a_running_container_s_names_and_routes_follow_its_networks,
+    a_default_route_of_somebody_in_the_container_stays,
     addresses_are_the_lowest_never_used_first,
     a_full_pool_is_an_error_and_a_released_address_is_used_again,
     an_ip_range_bounds_what_is_chosen,
@@ -91,6 +93,59 @@ fn connect_and_disconnect_work_while_it_runs(nl: &Netloom) {
     assert_ne!(nl.run("exec b busybox ping -c 1 -W 1 10.5.0.77").code, 0);
     // The rest of it goes on.
     assert!(nl.ok("exec a ip route").starts_with("default"));
+}
+
+fn a_running_container_s_names_and_routes_follow_its_networks(nl: &Netloom) {
+    nl.ok("network create --subnet 10.5.0.0/24 blue");
+    nl.ok("network create --subnet 10.6.0.0/24 --subnet fd00:6::/64 green");
+    nl.ok("network create --subnet 10.7.0.0/24 --internal inner");
+    nl.ok("run -d --name b --net green sleep 1000");
+    nl.ok("run -d --name a --net blue sleep 1000");
+    nl.ok("run -d --name guest --net container:a sleep 1000");
+    nl.ok("run -d --name own --net blue --dns 192.0.2.53 sleep 1000");
+    let files = |name: &str| nl.ok(&format!("exec {name} cat /etc/resolv.conf /etc/hosts"));
+    let shown = || nl.ok("exec a sh -c 'ip route show default; ip -6 route show default; hostname -i 2>/dev/null || true'");
+
+    // A second network brings what the first lacks, and takes its place once that is gone.
+    nl.ok("network connect green a");
+    assert!(shown().contains("default via 10.5.0.1 dev eth0") && shown().contains("default via fd00:6::1 dev eth1"), "{}", shown());
+    nl.ok("network disconnect blue a");
+    assert!(shown().contains("default via 10.6.0.1 dev eth1") && !shown().contains("10.5.0."), "{}", shown());
+    for name in ["a", "guest"] {
+        assert!(files(name).contains("nameserver 10.6.0.1") && files(name).contains("10.6.0.3\t") && !files(name).contains("10.5.0."));
+        nl.ok(&format!("exec {name} getent hosts b"));
+    }
+
+    // One without a way out does not take the default route, nor keep it.
+    for name in ["a", "own"] {
+        nl.ok(&format!("network connect inner {name}"));
+        nl.ok(&format!("network disconnect {} {name}", if name == "a" { "green" } else { "blue" }));
+    }
+    assert!(shown().contains("default via 10.7.0.1") && files("a").contains("nameserver 10.7.0.1"), "{}", shown());
+    assert!(files("own").contains("nameserver 192.0.2.53") && files("own").contains("10.7.0.3\t"), "{}", files("own"));
+    nl.ok("network connect blue a");
+    assert!(shown().contains("default via 10.5.0.1") && files("a").contains("nameserver 10.5.0.1"), "{}", shown());
+
+    // As a start would have it; and with no network at all it runs on, and starts.
+    let before = (shown(), files("a"));
+    nl.ok("restart -t 0 a");
+    let without_place = |text: &str| text.replace("eth0", "ethN").replace("eth1", "ethN");
+    assert_eq!((without_place(&shown()), files("a")), (without_place(&before.0), before.1));
+    nl.ok("network disconnect blue a");
+    nl.ok("network disconnect inner a");
+    assert!(!shown().contains("default") && nl.ok("ps --filter name=a --format '{{.name}} {{.network_mode}}'").contains("a none"));
+    nl.ok("restart -t 0 a");
+    nl.ok("network connect green a");
+    nl.ok("exec a getent hosts b");
+}
+
+fn a_default_route_of_somebody_in_the_container_stays(nl: &Netloom) {
+    nl.ok("network create --subnet 10.5.0.0/24 blue");
+    nl.ok("run -d --name a --privileged sleep 1000");
+    nl.ok("network connect blue a");
+    nl.ok("exec --privileged a ip route replace default via 10.5.0.9 dev eth1");
+    nl.ok("network disconnect bridge a");
+    assert!(nl.ok("exec a ip route").starts_with("default via 10.5.0.9 dev eth1"));
 }
 
 fn addresses_are_the_lowest_never_used_first(nl: &Netloom) {

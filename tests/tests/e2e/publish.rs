@@ -32,9 +32,9 @@ for_both!(
     an_interrupted_command_is_done_whole,
     what_was_added_is_printed_alone,
     a_publication_is_taken_back_by_what_covers_it,
-    what_was_published_through_a_network_goes_with_it,
     a_link_local_address_is_refused_with_its_reason,
     a_stopped_container_s_ports_come_back_with_it,
+    publications_follow_the_container_from_network_to_network,
 );
 
 /// Answers every connection with the client's address; every datagram as well.
@@ -354,20 +354,41 @@ fn a_publication_is_taken_back_by_what_covers_it(nl: &Netloom) {
     assert!(ports(nl, "a").contains(&"80/tcp -> 0.0.0.0:8080".to_owned()));
 }
 
-fn what_was_published_through_a_network_goes_with_it(nl: &Netloom) {
-    nl.ok("network create lab");
-    nl.ok("run -d --name a --net lab -p 8080:80 sleep 1000");
-    nl.ok("network disconnect lab a");
-    assert!(ports(nl, "a").is_empty());
-    nl.ok("network connect lab a");
-    nl.ok("stop -t 0 a");
-    nl.ok("run -d --name b -p 8080:80 sleep 1000");
-    nl.ok("start a");
-    assert!(ports(nl, "a").is_empty());
-}
-
 fn a_link_local_address_is_refused_with_its_reason(nl: &Netloom) {
     nl.ok("run -d --name a sleep 1000");
     let why = nl.fails("publish add a [fe80::1]:8095:80", 1);
     assert!(why.contains("[fe80::1]:8095") && why.contains("link-local"), "{why}");
+}
+
+fn publications_follow_the_container_from_network_to_network(nl: &Netloom) {
+    nl.ok("network create --subnet 10.5.0.0/24 blue");
+    nl.ok("network create --subnet 10.6.0.0/24 green");
+    nl.ok("network create --subnet 10.7.0.0/24 --internal inner");
+    who(nl, "--net blue -p 8080:80 -p 8053:8053/udp");
+    let is_reached = || assert_eq!(get_from(nl, Place::Server, host_port(8080)).expect("an answer"), SERVER_IP.to_string());
+    let before = nl.ok("port who");
+    nl.ok("network connect green who");
+    is_reached();
+    nl.ok("network disconnect blue who");
+    is_reached();
+    assert_eq!(nl.ok("port who"), before);
+
+    // Where none leads in, nothing listens, and that is told.
+    let told = nl.run("network disconnect green who").exits(0).stderr;
+    assert!(told.contains("published ports of `who`"), "{told}");
+    assert!(get_from(nl, Place::Server, host_port(8080)).is_err() && nl.ok("port who").is_empty());
+    nl.ok("network connect inner who");
+    assert!(nl.ok("port who").is_empty());
+    nl.ok("network connect blue who");
+    is_reached();
+    assert_eq!(nl.ok("port who"), before);
+
+    // Somebody else may have taken the port meanwhile: then the network is not joined, and all is as it was.
+    nl.ok("network disconnect blue who");
+    nl.ok("run -d --name thief --net blue -p 8080:80 sleep 1000");
+    let why = nl.run("network connect blue who").stderr;
+    assert!(why.contains("8080") && why.contains("hint") && !nl.ok("exec who ip route").contains("default via 10.5"), "{why}");
+    nl.ok("rm -f thief");
+    nl.ok("network connect blue who");
+    is_reached();
 }

@@ -15,7 +15,7 @@ use super::{
     Done, Input, Shared,
 };
 use crate::{
-    api::{ConnectNetwork, CreateNetwork, DetachNamespace, DisconnectNetwork, FdbChange, Network, Pruned, Settings},
+    api::{ConnectNetwork, CreateNetwork, DetachNamespace, DisconnectNetwork, Disconnected, FdbChange, Network, Pruned, Settings},
     daemon::Daemon,
 };
 
@@ -76,8 +76,12 @@ async fn connect(State(daemon): Shared, Path(name): Path<String>, Input(request)
     daemon.connect(&name, request).await.map(|()| Done)
 }
 
-async fn disconnect(State(daemon): Shared, Path(name): Path<String>, Input(request): Input<DisconnectNetwork>) -> Result<Done> {
-    daemon.disconnect(&name, request).await.map(|()| Done)
+async fn disconnect(
+    State(daemon): Shared,
+    Path(name): Path<String>,
+    Input(request): Input<DisconnectNetwork>,
+) -> Result<Json<Disconnected>> {
+    daemon.disconnect(&name, request).await.map(Json)
 }
 
 async fn detach(State(daemon): Shared, Path(name): Path<String>, Input(request): Input<DetachNamespace>) -> Result<Done> {
