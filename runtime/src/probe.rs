@@ -25,7 +25,7 @@ use crate::{
     helper, host,
     isolation::user::become_root,
     rootfs::{
-        mount as mounts,
+        self, mount as mounts,
         upper::{self, Disk},
     },
     spec::Backend,
@@ -269,7 +269,7 @@ fn overlay(namespace: Option<&UserNamespace>, places: &[PathBuf]) -> Finding {
     let user = namespace.is_some();
     let in_memory = move |dir: &Path| try_overlay(dir, dir, user).map_err(|error| error.to_string());
     let error = match attempt_in_child(namespace, CloneFlags::CLONE_NEWNS, in_memory) {
-        Ok(()) => return Finding::good("overlay", "the host's root can be shown copy-on-write"),
+        Ok(()) => return covered(user).unwrap_or_else(|| Finding::good("overlay", "the host's root can be shown copy-on-write")),
         Err(error) => error,
     };
     let on_disk = |place: &&PathBuf| {
@@ -279,13 +279,21 @@ fn overlay(namespace: Option<&UserNamespace>, places: &[PathBuf]) -> Finding {
     match places.iter().find(on_disk) {
         Some(place) => {
             let text = "the host's root can be shown copy-on-write; a tmpfs has no user attributes here, so what changes lies in";
-            Finding::good("overlay", format!("{text} {}", place.display()))
+            covered(user).unwrap_or_else(|| Finding::good("overlay", format!("{text} {}", place.display())))
         }
         None => {
             let hint = "as root: modprobe overlay; in user namespaces it needs Linux 5.11, and 6.6 or a /var/tmp with user attributes";
             Finding::limited("overlay", format!("no copy-on-write: {error}; the host's files are read-only in containers"), hint)
         }
     }
+}
+
+/// Directories that no overlay of a user's can show, for the kernel uncovers nothing that something is mounted on.
+fn covered(user: bool) -> Option<Finding> {
+    let covered = user.then(|| rootfs::covered().ok()).flatten().filter(|covered| !covered.is_empty())?;
+    let paths = covered.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+    let text = format!("files are mounted in {paths}, which is therefore read-only in containers; the rest is shown copy-on-write");
+    Some(Finding::limited("overlay", text, "unmount these files (see /proc/self/mountinfo), or run netloom as root"))
 }
 
 fn try_overlay_on_disk(dir: &Path, place: &Path) -> io::Result<()> {

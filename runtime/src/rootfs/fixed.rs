@@ -41,6 +41,11 @@ impl Fixed {
         self.lines.push(format!("{}: read-only, as this kernel refuses overlays in a user namespace", path.display()));
     }
 
+    /// A directory with mounted files, of which there can be no overlay.
+    pub(crate) fn covered(&mut self, path: &Path) {
+        self.lines.push(format!("{}: read-only, as files are mounted in it on the host", path.display()));
+    }
+
     /// A file that is shown by itself.
     pub(crate) fn file(&mut self, path: &Path) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

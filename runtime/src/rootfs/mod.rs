@@ -170,16 +170,30 @@ fn show_piece(piece: &view::Piece, root: &Path, overlays: &mut overlay::Overlays
             }
             Ok(None)
         }
-        view::Piece::Overlay { path, nosuid, noexec } => {
+        view::Piece::Overlay { path, nosuid, noexec, covers } => {
             let at = within(root, path);
             fs::create_dir_all(&at).doing(format_args!("make {}", path.display()))?;
-            match overlays.mount(path, &at, *nosuid, *noexec) {
+            let mounted = match *covers && !skeleton::has_files_of(path) {
+                true => overlays.show_covered(path, &at),
+                false => overlays.mount(path, &at, overlay::Flags { nosuid: *nosuid, noexec: *noexec, copy_alone: *covers }),
+            };
+            match mounted {
                 // Gone since it was listed: somebody's temporary directory.
                 Err(_) if fs::symlink_metadata(path).is_err() => Ok(None),
                 mounted => mounted.map(|()| Some(at)),
             }
         }
     }
+}
+
+/// The directories of the host that cannot be changed in a container of a user, as files are mounted in them.
+pub(crate) fn covered() -> Result<Vec<PathBuf>> {
+    let text = fs::read_to_string("/proc/self/mountinfo").doing("read /proc/self/mountinfo")?;
+    let covered = |piece| match piece {
+        view::Piece::Overlay { path, covers: true, .. } if !skeleton::has_files_of(&path) => Some(path),
+        _ => None,
+    };
+    Ok(view::plan(&mountinfo::parse(&text), &HostTree, true).into_iter().filter_map(covered).collect())
 }
 
 /// The host's path as a path below the new root.

@@ -17,7 +17,7 @@ use nix::{
 
 use super::{
     fixed::{Fixed, is_foreign},
-    mount,
+    mount, skeleton,
     upper::has_user_attributes,
     within,
 };
@@ -31,26 +31,44 @@ pub(crate) struct Overlays<'a> {
     skeleton: Option<&'a Path>,
     count: usize,
     refused: bool,
+    covered: Vec<PathBuf>,
     pub(crate) fixed: Fixed,
+}
+
+/// How one overlay differs from another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flags {
+    pub(crate) nosuid: bool,
+    pub(crate) noexec: bool,
+    /// The host's own directory is left out, as the layer above it has its files.
+    pub(crate) copy_alone: bool,
 }
 
 impl<'a> Overlays<'a> {
     pub(crate) fn new(layers: PathBuf, skeleton: Option<&'a Path>) -> Self {
-        Self { layers, skeleton, count: 0, refused: false, fixed: Fixed::default() }
+        Self { layers, skeleton, count: 0, refused: false, covered: Vec::new(), fixed: Fixed::default() }
     }
 
     /// What people should know.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let text = "this kernel refuses overlays in a user namespace: the host's files are read-only in the container";
-        if self.refused { vec![text.to_owned()] } else { Vec::new() }
+        let refused = "this kernel refuses overlays in a user namespace: the host's files are read-only in the container".to_owned();
+        let covered = |path: &PathBuf| format!("{} is read-only in the container: files are mounted in it on the host", path.display());
+        self.refused.then_some(refused).into_iter().chain(self.covered.iter().map(covered)).collect()
+    }
+
+    /// The host's directory itself, read-only, as an overlay of it would show what the files mounted in it cover.
+    pub(crate) fn show_covered(&mut self, path: &Path, at: &Path) -> Result<()> {
+        self.covered.push(path.to_owned());
+        self.fixed.covered(path);
+        show_fixed(path, at)
     }
 
     /// An overlay of the host's directory `path` at `at`; where the kernel refuses one, the directory itself, read-only.
-    pub(crate) fn mount(&mut self, path: &Path, at: &Path, nosuid: bool, noexec: bool) -> Result<()> {
+    pub(crate) fn mount(&mut self, path: &Path, at: &Path, how: Flags) -> Result<()> {
         let layer = self.layers.join(self.count.to_string());
         self.count += 1;
         self.writable_side(path, &layer)?;
-        let lower = self.lower(path);
+        let lower = self.lower(path, how.copy_alone);
         if lower.is_empty() {
             return mount::bind(&layer.join("upper"), at, false).and_then(|()| mount::restrict(at, mount::NO_DEVICES, false));
         }
@@ -63,8 +81,8 @@ impl<'a> Overlays<'a> {
             options.extend(b",userxattr");
         }
         let mut flags = MsFlags::MS_NODEV;
-        flags.set(MsFlags::MS_NOSUID, nosuid);
-        flags.set(MsFlags::MS_NOEXEC, noexec);
+        flags.set(MsFlags::MS_NOSUID, how.nosuid);
+        flags.set(MsFlags::MS_NOEXEC, how.noexec);
         // Without attributes for its marks the kernel would mount it, and refuse to remove a file that lies below.
         let mounted = if self.skeleton.is_some() && !has_user_attributes(&self.layers) {
             Err(Errno::EOPNOTSUPP)
@@ -75,12 +93,11 @@ impl<'a> Overlays<'a> {
             Err(fault) if self.skeleton.is_some() && is_refusal(&fault) => {
                 self.refused = true;
                 self.fixed.refused(path);
-                mount::bind(path, at, true)?;
-                mount::restrict(at, mount::READ_ONLY | mount::NO_DEVICES, true)
+                show_fixed(path, at)
             }
             mounted => {
                 // The layer of directories has the files of /etc themselves.
-                if self.skeleton.is_some() && path != Path::new("/etc") && lower.iter().any(|dir| dir == path) && is_foreign(path) {
+                if self.skeleton.is_some() && !skeleton::has_files_of(path) && lower.iter().any(|dir| dir == path) && is_foreign(path) {
                     self.fixed.foreign(path);
                 }
                 mounted
@@ -102,11 +119,17 @@ impl<'a> Overlays<'a> {
     }
 
     /// The layers below, the topmost first: what the caller may write in, then the host's own as far as it can be read.
-    fn lower(&self, path: &Path) -> Vec<PathBuf> {
+    fn lower(&self, path: &Path, copy_alone: bool) -> Vec<PathBuf> {
         let skeleton = self.skeleton.map(|skeleton| within(skeleton, path)).filter(|dir| dir.is_dir());
         let readable = self.skeleton.is_none() || access(path, AccessFlags::R_OK | AccessFlags::X_OK).is_ok();
-        skeleton.into_iter().chain(readable.then(|| path.to_owned())).collect()
+        skeleton.into_iter().chain((readable && !copy_alone).then(|| path.to_owned())).collect()
     }
+}
+
+/// The directory itself, with what is mounted in it.
+fn show_fixed(path: &Path, at: &Path) -> Result<()> {
+    mount::bind(path, at, true)?;
+    mount::restrict(at, mount::READ_ONLY | mount::NO_DEVICES, true)
 }
 
 fn is_refusal(fault: &Fault) -> bool {

@@ -23,14 +23,21 @@ use crate::{
 const TREES: [(&str, usize); 9] =
     [("/home", 2), ("/media", 1), ("/mnt", 1), ("/opt", 2), ("/root", 1), ("/srv", 2), ("/usr", 2), ("/usr/local", 3), ("/var", 3)];
 const DIRECTORIES_MAX: usize = 4000;
-/// /etc is copied to this depth.
+/// The tree whose files are copied, too.
+const COPIED: &str = "/etc";
+/// It is copied to this depth.
 const ETC_DEPTH: usize = 8;
-/// Files of /etc larger than this are read through, not copied.
+/// Files of it larger than this are read through, not copied.
 const FILE_MAX: u64 = 4 * 1024 * 1024;
+
+/// Whether the layer has the files of a directory of the host too, so that it can stand for it alone.
+pub(super) fn has_files_of(path: &Path) -> bool {
+    path == Path::new(COPIED)
+}
 
 /// The layer's directory below `root`, made if it is not there.
 pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
-    let etc = fs::metadata("/etc").doing("read /etc")?;
+    let etc = fs::metadata(COPIED).doing("read /etc")?;
     let parent = root.join("skeleton");
     let ready = parent.join(format!("{}.{}", etc.mtime(), etc.mtime_nsec()));
     if ready.is_dir() {
@@ -42,7 +49,7 @@ pub(crate) fn prepare(root: &Path) -> Result<PathBuf> {
     let _ = fs::remove_dir_all(&draft);
     let mut maker = Maker { directories: 0 };
     fs::create_dir(&draft).doing(&what)?;
-    maker.directory(Path::new("/etc"), &draft.join("etc"), ETC_DEPTH, true).doing(&what)?;
+    maker.directory(Path::new(COPIED), &draft.join("etc"), ETC_DEPTH, true).doing(&what)?;
     for (tree, depth) in TREES.map(|(tree, depth)| (Path::new(tree), depth)).iter().filter(|(tree, _)| tree.is_dir()) {
         let at = draft.join(tree.strip_prefix("/").unwrap_or(tree));
         maker.directory(tree, &at, *depth, false).doing(&what)?;

@@ -1,7 +1,7 @@
 //! Which overlays, directories and links make a copy-on-write view of the host's root.
 //!
-//! An overlay of a directory shows every mount below it empty, and in a user namespace the kernel refuses it. So a directory without
-//! mounts below becomes one overlay, and one with mounts is descended into:
+//! An overlay of a directory shows what every mount below it covers, and in a user namespace the kernel refuses that. So a directory
+//! without mounts below becomes one overlay, and one with mounts is descended into:
 //!
 //! ```text
 //!   /usr                    overlay
@@ -12,22 +12,36 @@
 //!   /home/anna/disk         overlay of the disk
 //! ```
 //!
-//! As root nothing is refused: there an overlay of /home and one of the disk over it do.
+//! Of /etc there is a [copy](super::skeleton), mounts and all, which is overlaid in its place. As root nothing is refused: there an
+//! overlay of /home and one of the disk over it do.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use super::mountinfo::Mount;
+use super::{mountinfo::Mount, skeleton};
 
 /// One thing to make in the new root, at the path it has on the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
-    Directory { path: PathBuf },
-    Symlink { path: PathBuf, target: PathBuf },
-    Overlay { path: PathBuf, nosuid: bool, noexec: bool },
-    File { path: PathBuf },
+    Directory {
+        path: PathBuf,
+    },
+    Symlink {
+        path: PathBuf,
+        target: PathBuf,
+    },
+    /// `covers`: there are mounts below it, over which the kernel refuses an overlay of the directory itself.
+    Overlay {
+        path: PathBuf,
+        nosuid: bool,
+        noexec: bool,
+        covers: bool,
+    },
+    File {
+        path: PathBuf,
+    },
 }
 
 /// What a directory entry is.
@@ -92,20 +106,21 @@ impl<T: Tree> Planner<'_, T> {
         }
         let mut below: Vec<_> = self.mounts.iter().filter(|mount| mount.is_below(&path)).collect();
         if below.is_empty() {
-            return self.overlay(path);
+            return self.overlay(path, false);
         }
         if self.covered_is_refused {
-            // Over mounted files an overlay is refused as well; then the directory itself shows them, read-only.
+            // What has mounted files alone is shown in one piece: it may have more entries than there can be mounts.
             let files_only = below.iter().all(|mount| self.tree.is_file(&mount.point));
-            return if files_only { self.overlay(path) } else { self.descend(path) };
+            let whole = files_only || skeleton::has_files_of(&path);
+            return if whole { self.overlay(path, true) } else { self.descend(path) };
         }
-        self.overlay(path);
+        self.overlay(path, false);
         below.sort_by(|a, b| a.point.cmp(&b.point));
         for mount in below.into_iter().filter(|mount| mount.is_shown()) {
             if self.tree.is_file(&mount.point) {
                 self.pieces.push(Piece::File { path: mount.point.clone() });
             } else {
-                self.overlay(mount.point.clone());
+                self.overlay(mount.point.clone(), false);
             }
         }
     }
@@ -120,10 +135,10 @@ impl<T: Tree> Planner<'_, T> {
         }
     }
 
-    fn overlay(&mut self, path: PathBuf) {
+    fn overlay(&mut self, path: PathBuf, covers: bool) {
         let mount = self.mounts.iter().filter(|mount| path.starts_with(&mount.point)).max_by_key(|mount| mount.point.components().count());
         let (nosuid, noexec) = mount.map_or((false, false), |mount| (mount.nosuid, mount.noexec));
-        self.pieces.push(Piece::Overlay { path, nosuid, noexec });
+        self.pieces.push(Piece::Overlay { path, nosuid, noexec, covers });
     }
 }
 
@@ -160,6 +175,7 @@ mod tests {
             Piece::Directory { path } => format!("dir {}", path.display()),
             Piece::Symlink { path, .. } => format!("link {}", path.display()),
             Piece::Overlay { path, noexec: true, .. } => format!("overlay {} noexec", path.display()),
+            Piece::Overlay { path, covers: true, .. } => format!("overlay {} over mounts", path.display()),
             Piece::Overlay { path, .. } => format!("overlay {}", path.display()),
             Piece::File { path } => format!("file {}", path.display()),
         };
@@ -191,7 +207,21 @@ mod tests {
     fn a_file_mounted_on_a_file_is_shown_as_one() {
         let mounts = [mount("/", "ext4", false), mount("/home/anna/note", "ext4", false)];
         assert_eq!(show(&plan(&mounts, &TREE, false)), ["link /bin", "overlay /home", "file /home/anna/note", "overlay /usr"]);
-        assert_eq!(show(&plan(&mounts, &TREE, true)), ["link /bin", "overlay /home", "overlay /usr"]);
+        assert_eq!(show(&plan(&mounts, &TREE, true)), ["link /bin", "overlay /home over mounts", "overlay /usr"]);
+    }
+
+    #[test]
+    fn etc_is_one_overlay_whatever_is_mounted_in_it() {
+        const ETC: Fake = Fake(&[
+            ("/etc", Entry::Directory),
+            ("/etc/keys", Entry::Directory),
+            ("/etc/passwd", Entry::File),
+            ("/etc/resolv.conf", Entry::File),
+        ]);
+        for point in ["/etc/resolv.conf", "/etc/keys"] {
+            let mounts = [mount("/", "ext4", false), mount(point, "ext4", false)];
+            assert_eq!(show(&plan(&mounts, &ETC, true)), ["overlay /etc over mounts"], "{point}");
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ for_user!(
     without_user_attributes_on_a_tmpfs_what_changes_lies_on_a_disk,
     a_lost_supervisors_layer_is_swept_from_the_disk,
     without_user_attributes_anywhere_the_hosts_files_are_read_only,
+    a_file_mounted_in_etc_leaves_it_writable_and_one_in_another_directory_is_told,
     forbidden_user_namespaces_are_a_clear_error,
     a_user_namespace_whose_root_is_powerless_is_a_clear_error,
     a_proc_that_cannot_be_mounted_is_a_clear_error,
@@ -105,6 +106,19 @@ fn without_subordinate_ids_root_is_the_only_user(nl: &Netloom) {
     assert!(finding(&without, "subuids").contains("no user but root"));
     let refused = without.fails("run --rm -u 33 true", 125);
     assert!(refused.contains("33"), "{refused}");
+}
+
+/// As engines of containers mount /etc/resolv.conf, or the driver of a graphics card in /usr.
+fn a_file_mounted_in_etc_leaves_it_writable_and_one_in_another_directory_is_told(nl: &Netloom) {
+    let mounted = |file: &str| format!("mount --bind {file} {file}");
+    let write = "run --rm sh -c 'test -s /etc/passwd && touch /etc/new && rm /etc/passwd && echo written'";
+    let ran = after(nl, &mounted("/etc/passwd"), write).exits(0);
+    assert!(ran.text() == "written" && !ran.stderr.contains("read-only"), "{ran:?}");
+    let in_usr = mounted("/usr/bin/env");
+    let ran = after(nl, &in_usr, "run --rm sh -c 'env true && touch /etc/new && ! touch /usr/new'").exits(0);
+    assert!(ran.stderr.contains("/usr is read-only in the container: files are mounted in it"), "{ran:?}");
+    let report = after(nl, &in_usr, "doctor");
+    assert!(report.text().contains("files are mounted in /usr"), "{report:?}");
 }
 
 /// How many containers have a layer there.
