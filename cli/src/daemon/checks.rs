@@ -147,13 +147,16 @@ fn check_networks(state: &State, spec: &NetworkSpec) -> Result<()> {
 
 /// Whether its networks lead in and out as far as its options need it.
 fn check_ways(state: &State, spec: &NetworkSpec) -> Result<()> {
-    if spec.publish.is_empty() {
-        return Ok(());
-    }
     let open = spec.networks.iter().any(|request| state.network(&request.network).is_ok_and(|network| publishes(&network.record)));
-    match spec.networks.first() {
-        Some(first) if !open => Err(Error::invalid(format!("--publish cannot be used on network `{}`", first.network))
-            .hint("it is internal or has no gateway, so nothing from outside reaches it")),
+    let needs_a_way = [
+        ("--publish", !spec.publish.is_empty(), "so nothing from outside reaches it"),
+        ("--host-loopback", spec.host_loopback, "so nothing of this machine is reached from it"),
+    ];
+    match (needs_a_way.iter().find(|(_, given, _)| *given), spec.networks.first()) {
+        (Some((option, _, why)), Some(first)) if !open => {
+            Err(Error::invalid(format!("{option} cannot be used on network `{}`", first.network))
+                .hint(format!("it is internal or has no gateway, {why}")))
+        }
         _ => Ok(()),
     }
 }

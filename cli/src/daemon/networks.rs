@@ -177,6 +177,10 @@ fn members<'a>(state: &'a State, name: &'a str) -> impl Iterator<Item = &'a str>
 
 /// `instance` is what a prefix of IPv6 follows from, beside the network's name.
 fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet], instance: &str) -> Result<NetworkRecord> {
+    if request.internal && request.host_loopback {
+        return Err(Error::invalid("--internal and --host-loopback exclude each other")
+            .hint("nothing leads out of an internal network, to this machine's loopback neither"));
+    }
     let chosen = request.subnet.is_none();
     let subnet = match request.subnet {
         Some(subnet) => check_subnet(subnet)?,

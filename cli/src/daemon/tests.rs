@@ -353,6 +353,24 @@ async fn default_routes_go_by_the_first_network_that_leads_out_for_each_ip() {
 }
 
 #[tokio::test(flavor = "current_thread")]
+async fn the_hosts_loopback_is_refused_where_nothing_leads_out() {
+    let scratch = Scratch::new();
+    let daemon = scratch.daemon();
+    let inner = CreateNetwork { name: "inner".to_owned(), internal: true, ..CreateNetwork::default() };
+    let refused = daemon.create_network(CreateNetwork { host_loopback: true, ..inner.clone() }, &[]).unwrap_err();
+    assert!(refused.message.contains("--internal and --host-loopback"), "{}", refused.message);
+    daemon.create_network(inner, &[]).unwrap();
+    let reaching = |networks: &[&str]| {
+        let mut wanted = spec(networks);
+        wanted.network.host_loopback = true;
+        wanted
+    };
+    let refused = daemon.create(named("web", reaching(&["inner"]))).unwrap_err();
+    assert_eq!((refused.kind, refused.message.as_str()), (Kind::Invalid, "--host-loopback cannot be used on network `inner`"));
+    daemon.create(named("web", reaching(&["inner", "bridge"]))).unwrap();
+}
+
+#[tokio::test(flavor = "current_thread")]
 async fn a_failed_connect_leaves_no_lease() {
     let scratch = Scratch::new();
     let daemon = scratch.daemon();
