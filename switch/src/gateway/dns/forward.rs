@@ -2,9 +2,9 @@
 //!
 //! Each attempt has a socket of its own, and so a source port that the host's kernel chose, and a fresh random id: an answer is taken
 //! only from the resolver that was asked, with that id and the same question (RFC 5452). A resolver that fails or says nothing in
-//! time makes room for the next; after the last comes SERVFAIL.
+//! time makes room for the next; after the last comes SERVFAIL. One that said nothing is asked last for a while.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_proto::{
     op::{Header, MessageType, Query as Question, ResponseCode},
@@ -20,6 +20,35 @@ use crate::{DropReason, Time};
 
 /// Datagrams read from a socket in one turn: one is the answer, the rest can only be forged.
 const BUDGET: usize = 16;
+
+/// How long a resolver that said nothing is asked after the others.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// The resolvers that said nothing when they were asked, and until when that counts.
+#[derive(Debug, Default)]
+pub(super) struct Silence(Vec<(SocketAddr, Time)>);
+
+impl Silence {
+    fn begin(&mut self, resolver: SocketAddr, now: Time) {
+        self.end(resolver);
+        self.0.push((resolver, now + SILENCE));
+    }
+
+    fn end(&mut self, resolver: SocketAddr) {
+        self.0.retain(|(silent, _)| *silent != resolver);
+    }
+
+    /// The resolvers in the order in which they are asked: the silent ones last.
+    pub(super) fn last(&mut self, resolvers: &Arc<[SocketAddr]>, now: Time) -> Arc<[SocketAddr]> {
+        self.0.retain(|(_, until)| now < *until);
+        if self.0.is_empty() {
+            return Arc::clone(resolvers);
+        }
+        let mut order = resolvers.to_vec();
+        order.sort_by_key(|resolver| self.0.iter().any(|(silent, _)| silent == resolver));
+        order.into()
+    }
+}
 
 /// A query on its way.
 #[derive(Debug)]
@@ -165,6 +194,7 @@ impl Dns {
         core.sockets.remove(socket);
         outside.close(socket);
         let Some(query) = self.queries.remove(&socket) else { return };
+        query.resolver().into_iter().for_each(|resolver| self.silence.end(resolver));
         if let Some(id) = core.builder.udp_payload().first_chunk_mut() {
             *id = query.asker.id.to_be_bytes();
         }
@@ -182,6 +212,8 @@ impl Dns {
             core.sockets.wake_by(socket, until);
             self.ready(core, now, socket, Readiness { readable: true, ..Readiness::default() }, outside);
         } else {
+            // One that is asked over TCP has said something.
+            query.resolver().filter(|_| query.upstream.is_none()).into_iter().for_each(|resolver| self.silence.begin(resolver, now));
             self.ask_next(core, now, socket, outside);
         }
     }

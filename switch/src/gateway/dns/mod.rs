@@ -12,7 +12,11 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use hickory_proto::op::ResponseCode;
 
-use self::{answer::Answer, forward::Query, stream::Streams};
+use self::{
+    answer::Answer,
+    forward::{Query, Silence},
+    stream::Streams,
+};
 use super::{
     Core, Flow, Outside, Readiness, SocketId, View,
     arrivals::Arrival,
@@ -45,6 +49,7 @@ enum Way {
 #[derive(Debug, Default)]
 pub(super) struct Dns {
     queries: HashMap<SocketId, Query>,
+    silence: Silence,
     pub(super) streams: Streams,
 }
 
@@ -87,7 +92,8 @@ impl Dns {
                     self.reply_to(core, now, &asker, &failure, outside);
                     return Err(DropReason::GatewayDnsLimit);
                 }
-                self.forward(core, now, Query::new(asker, question, message, core.view.resolvers.clone()), outside);
+                let resolvers = self.silence.last(&core.view.resolvers, now);
+                self.forward(core, now, Query::new(asker, question, message, resolvers), outside);
                 Ok(())
             }
         }

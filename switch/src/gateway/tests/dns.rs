@@ -230,6 +230,29 @@ fn a_silent_resolver_makes_room_for_the_next_and_the_last_for_servfail() {
 }
 
 #[test]
+fn a_silent_resolver_is_asked_last_for_a_while() {
+    let (first, second) = (SocketAddr::from(([192, 0, 2, 53], 53)), SocketAddr::from(([198, 51, 100, 53], 53)));
+    let mut lab = Lab::new(config());
+    lab.ask(&query(1, "a.example.", RecordType::A).to_vec().unwrap()).unwrap();
+    lab.pass(Duration::from_secs(2));
+    for id in 1..3 {
+        let (socket, resolver, asked) = lab.asked();
+        assert_eq!(resolver, second, "query {id}");
+        lab.arrive(socket, resolver, &response(&asked, [1, 1, 1, 1]));
+        assert!(lab.answer().is_some());
+        lab.ask(&query(id + 1, "a.example.", RecordType::A).to_vec().unwrap()).unwrap();
+    }
+    // Where nobody else answers it is asked all the same.
+    lab.pass(Duration::from_secs(2));
+    assert_eq!(lab.asked().1, first);
+    lab.pass(Duration::from_secs(2));
+    lab.answer().unwrap();
+    lab.pass(Duration::from_secs(30));
+    lab.ask(&query(9, "a.example.", RecordType::A).to_vec().unwrap()).unwrap();
+    assert_eq!(lab.asked().1, first);
+}
+
+#[test]
 fn a_resolver_that_cannot_is_passed_over_at_once() {
     let mut lab = Lab::new(config());
     lab.ask(&query(77, "example.com.", RecordType::A).to_vec().unwrap()).unwrap();
