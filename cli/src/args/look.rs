@@ -8,14 +8,14 @@ use netloom_switch::Mac;
 use super::format::{FormatArgs, ListArgs};
 use crate::words::{
     network::mac,
-    quantity::{Since, port, since},
+    quantity::{Since, since},
 };
 
 /// List the addresses that switches have learned
 #[derive(Args, Debug)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "EXAMPLES:\n  $ netloom fdb bridge\n  $ netloom fdb add bridge 02:42:ac:11:00:09 3"
+    after_help = "EXAMPLES:\n  $ netloom fdb bridge\n  $ netloom fdb add bridge 02:42:ac:11:00:09 web"
 )]
 pub struct FdbArgs {
     #[command(subcommand)]
@@ -29,14 +29,13 @@ pub struct FdbArgs {
 #[derive(Debug, Subcommand)]
 pub enum FdbCommand {
     /// Pin an address to a port
-    #[command(after_help = "EXAMPLES:\n  $ netloom fdb add bridge 02:42:ac:11:00:09 3")]
+    #[command(after_help = "EXAMPLES:\n  $ netloom fdb add bridge 02:42:ac:11:00:09 3\n  $ netloom fdb add bridge 02:42:ac:11:00:09 web")]
     Add {
         network: String,
         #[arg(value_parser = mac)]
         mac: Mac,
-        /// The port's number, as `netloom ports` shows it
-        #[arg(value_parser = port)]
-        port: u16,
+        /// The port's number, as `netloom ports` shows it, or the container behind it
+        port: String,
     },
     /// Forget an address, learned or pinned
     #[command(after_help = "EXAMPLES:\n  $ netloom fdb del bridge 02:42:ac:11:00:09")]
@@ -45,8 +44,7 @@ pub enum FdbCommand {
         #[arg(value_parser = mac)]
         mac: Mac,
         /// Only if it is at this port
-        #[arg(value_parser = port)]
-        port: Option<u16>,
+        port: Option<String>,
     },
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::{Context, network_path};
+use super::{Context, network::port_number, network_path};
 use crate::{
     api::{Drop, Event, FdbChange, FdbEntry, Flow, Lease, Port},
     args::{
@@ -26,10 +26,11 @@ pub fn fdb(args: FdbArgs, context: &Context) -> Result<(), CliError> {
     match args.command {
         None => listing::<FdbEntry>("fdb", args.network.as_deref(), &args.list, context),
         Some(FdbCommand::Add { network, mac, port }) => {
-            let change = FdbChange { mac, port: Some(port) };
+            let change = FdbChange { mac, port: Some(port_number(&network, &port, context)?) };
             context.client.post::<IgnoredAny>(&format!("{}/fdb", network_path(&network)), &change).map(|_| ())
         }
         Some(FdbCommand::Del { network, mac, port }) => {
+            let port = port.map(|port| port_number(&network, &port, context)).transpose()?;
             let change = FdbChange { mac, port };
             context.client.delete_with::<IgnoredAny>(&format!("{}/fdb", network_path(&network)), &change).map(|_| ())
         }

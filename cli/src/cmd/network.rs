@@ -98,12 +98,14 @@ fn inspect(args: &InspectArgs, context: &Context) -> Result<(), CliError> {
 }
 
 fn port_set(args: PortSetArgs, context: &Context) -> Result<(), CliError> {
-    let port = match args.port.parse::<u16>() {
-        Ok(port) => port,
-        Err(_) => port_of(&args.network, &args.port, context)?,
-    };
+    let port = port_number(&args.network, &args.port, context)?;
     let path = format!("{}/ports/{port}", network_path(&args.network));
     context.client.patch::<serde::de::IgnoredAny>(&path, &settings(args.settings)?).map(|_| ())
+}
+
+/// The port of a network that a word means: its number, or the container behind it.
+pub(super) fn port_number(network: &str, word: &str, context: &Context) -> Result<u16, CliError> {
+    word.parse().or_else(|_| port_of(network, word, context))
 }
 
 /// The port that a container has on a network.

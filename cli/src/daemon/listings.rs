@@ -6,7 +6,7 @@ use std::{
 };
 
 use netloom_runtime::{
-    fabric::{FabricError, NetworkId, PortReport},
+    fabric::{FabricError, FdbReport, NetworkId, PortReport},
     host,
     spec::Backend,
 };
@@ -66,7 +66,7 @@ impl Daemon {
     pub(crate) fn fdb(&self, only: Option<&str>) -> Result<Vec<FdbEntry>> {
         self.on_networks(only, |state, name, plane| {
             let owners = owners(state, name);
-            let row = |entry: netloom_runtime::fabric::FdbReport| FdbEntry {
+            let row = |entry: FdbReport| FdbEntry {
                 network: name.to_owned(),
                 mac: entry.mac,
                 vlan: None,
@@ -85,8 +85,13 @@ impl Daemon {
         self.plane.fdb_add(plane, mac, PortId(port)).map_err(|error| unpinned(error, network))
     }
 
-    pub(crate) fn fdb_del(&self, network: &str, mac: Mac) -> Result<()> {
+    /// `port`: only if it is there.
+    pub(crate) fn fdb_del(&self, network: &str, mac: Mac, port: Option<u16>) -> Result<()> {
         let plane = self.state().network(network)?.plane;
+        let elsewhere = |entry: &FdbReport| entry.mac == mac && port.is_some_and(|port| entry.port != PortId(port));
+        if let Some(entry) = self.plane.fdb(plane)?.iter().find(|entry| elsewhere(entry)) {
+            return Err(Error::missing(format!("{mac} is at port {} of network `{network}`", entry.port)).hint("name that port, or none"));
+        }
         if self.plane.fdb_del(plane, mac).map_err(|error| unpinned(error, network))? {
             return Ok(());
         }

@@ -37,11 +37,6 @@ pub fn containers(word: &str) -> Result<usize, WordError> {
     word.parse().map_err(|_| not(word, "a number of containers"))
 }
 
-/// The number of a port.
-pub fn port(word: &str) -> Result<u16, WordError> {
-    word.parse().map_err(|_| not(word, "the number of a port, as `netloom ports` shows it"))
-}
-
 /// `--memory`
 pub fn memory(word: &str) -> Result<u64, WordError> {
     let bytes = bytes(word)?;
@@ -188,7 +183,6 @@ mod tests {
         takes(seconds, &[("0", 0), ("90", 90)]);
         refuses(seconds, &[("soon", "`soon` is not a number of seconds"), ("-1", "`-1` is not a number of seconds")]);
         refuses(containers, &[("few", "`few` is not a number of containers")]);
-        refuses(port, &[("eth0", "`eth0` is not the number of a port, as `netloom ports` shows it")]);
     }
 
     #[test]

@@ -56,6 +56,11 @@ fn a_static_entry_is_made_and_removed(nl: &Netloom) {
     assert_eq!(at(row(&fdb, "mac", "02:00:00:00:00:99"), "static"), "true");
     nl.ok("fdb del bridge 02:00:00:00:00:99");
     assert!(!nl.ok("fdb bridge --json").contains("02:00:00:00:00:99"));
+    nl.ok("fdb add bridge 02:00:00:00:00:99 a");
+    assert_eq!(at(row(&nl.json("fdb bridge --json"), "mac", "02:00:00:00:00:99"), "container"), "a");
+    let why = nl.fails("fdb del bridge 02:00:00:00:00:99 4000", 1);
+    assert!(why.contains(&format!("is at port {port}")), "{why}");
+    nl.ok("fdb del bridge 02:00:00:00:00:99 a");
     let why = nl.fails("fdb add bridge 02:00:00:00:00:99 4000", 1);
     assert!(why.contains("4000"), "{why}");
 }

@@ -97,5 +97,5 @@ async fn fdb_add(State(daemon): Shared, Path(name): Path<String>, Input(change):
 }
 
 async fn fdb_del(State(daemon): Shared, Path(name): Path<String>, Input(change): Input<FdbChange>) -> Result<Done> {
-    daemon.fdb_del(&name, change.mac).map(|()| Done)
+    daemon.fdb_del(&name, change.mac, change.port).map(|()| Done)
 }
