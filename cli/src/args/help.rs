@@ -70,11 +70,34 @@ fn instead(command: &clap::Command, words: &[OsString], error: &clap::Error) -> 
     if error.kind() == ErrorKind::InvalidValue && words.last().is_some_and(|word| word == "-h") {
         return help_of(&path);
     }
-    let wrong = CliError { message: message(error), hint: Some(hint(command, error, &path)), exit_code: 2 };
+    let wrong = misspelt_below(command, words, error, &path).unwrap_or_else(|| CliError {
+        message: message(error),
+        hint: Some(hint(command, error, &path)),
+        exit_code: 2,
+    });
     match path.first().map(String::as_str) {
         Some("run" | "exec" | "create") => Instead::Wrong(wrong.of_run()),
         _ => Instead::Wrong(wrong),
     }
+}
+
+/// A command that takes a word or a command below it: clap takes a misspelt one for the word, and finds fault with what follows.
+fn misspelt_below(command: &clap::Command, words: &[OsString], error: &clap::Error, path: &[String]) -> Option<CliError> {
+    let extra = context(error, ContextKind::InvalidSubcommand);
+    if error.kind() != ErrorKind::ArgumentConflict || extra.is_empty() {
+        return None;
+    }
+    let see = see(path);
+    let above = below(command, path)?;
+    let last = path.last()?;
+    let taken = words.iter().skip_while(|word| *word != last.as_str()).skip(1).filter_map(|word| word.to_str());
+    let taken = taken.into_iter().find(|word| !word.starts_with('-')).unwrap_or_default();
+    if let Some(meant) = nearest(taken, above.get_subcommands().map(clap::Command::get_name)) {
+        return Some(CliError::usage(format!("unknown command `{taken}`")).with_hint(format!("did you mean `{meant}`? See `{see}`")));
+    }
+    let known = above.find_subcommand(&extra).is_some();
+    let message = if known { format!("`{extra}` must stand right behind `{last}`") } else { format!("`{extra}` is one word too many") };
+    Some(CliError::usage(message).with_hint(format!("see `{see}`")))
 }
 
 /// The command that the words name, and those below it.
@@ -152,11 +175,26 @@ fn context(error: &clap::Error, kind: ContextKind) -> String {
 }
 
 fn hint(command: &clap::Command, error: &clap::Error, path: &[String]) -> String {
-    let see = std::iter::once("netloom").chain(path.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+    let see = see(if is_of_all(command, error) { &[] } else { path });
     match meant(command, error, path) {
-        Some(word) => format!("did you mean `{word}`? See `{see} --help`"),
-        None => format!("see `{see} --help`"),
+        Some(word) => format!("did you mean `{word}`? See `{see}`"),
+        None => format!("see `{see}`"),
     }
+}
+
+/// What prints the help of a command.
+fn see(path: &[String]) -> String {
+    std::iter::once("netloom").chain(path.iter().map(String::as_str)).chain(["--help"]).collect::<Vec<_>>().join(" ")
+}
+
+fn below<'a>(command: &'a clap::Command, path: &[String]) -> Option<&'a clap::Command> {
+    path.iter().try_fold(command, |at, word| at.find_subcommand(word))
+}
+
+/// Whether it is about an option of netloom itself, of which a command's help says nothing.
+fn is_of_all(command: &clap::Command, error: &clap::Error) -> bool {
+    let option = bare(&context(error, ContextKind::InvalidArg));
+    command.get_arguments().filter_map(clap::Arg::get_long).any(|long| option.strip_prefix("--") == Some(long))
 }
 
 /// The one word that a wrong one was probably meant to be.
@@ -164,7 +202,7 @@ fn meant(command: &clap::Command, error: &clap::Error, path: &[String]) -> Optio
     let first = |kinds: [ContextKind; 2]| kinds.into_iter().map(|kind| context(error, kind)).find(|text| !text.is_empty());
     let unknown = context(error, ContextKind::InvalidSubcommand);
     if !unknown.is_empty() {
-        let above = path.iter().try_fold(command, |at, word| at.find_subcommand(word))?;
+        let above = below(command, path)?;
         return nearest(&unknown, above.get_subcommands().map(clap::Command::get_name)).map(str::to_owned);
     }
     let given = first([ContextKind::InvalidArg, ContextKind::InvalidValue])?;
@@ -289,7 +327,12 @@ mod tests {
             ("run --volum /a:/b true", "unknown option `--volum`", "did you mean `--volume`? See `netloom run --help`", 125),
             ("stop", "`CONTAINER` is missing", "see `netloom stop --help`", 2),
             ("stop -t soon web", "`--time`: `soon` is not a number of seconds", "see `netloom stop --help`", 2),
-            ("--color blue ps", "`--color`: `blue` is not one of auto, always, never", "see `netloom ps --help`", 2),
+            ("--color blue ps", "`--color`: `blue` is not one of auto, always, never", "see `netloom --help`", 2),
+            ("--workers 0 ps", "`--workers`: `0` is not a number of workers from 1 to 64", "see `netloom --help`", 2),
+            ("ps --color never", "unknown option `--color`", "see `netloom --help`", 2),
+            ("fdb dell bridge", "unknown command `dell`", "did you mean `del`? See `netloom fdb --help`", 2),
+            ("fdb bridge more", "`more` is one word too many", "see `netloom fdb --help`", 2),
+            ("fdb bridge add more", "`add` must stand right behind `fdb`", "see `netloom fdb --help`", 2),
             ("ps --json --format json", "`--json` and `--format` exclude each other", "see `netloom ps --help`", 2),
             ("network attach blue", "`--pid PID|--netns PATH` is missing", "see `netloom network attach --help`", 2),
             (
