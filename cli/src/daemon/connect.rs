@@ -90,7 +90,7 @@ impl Daemon {
         let (network, port) = (target.attachment.network.clone(), target.port);
         match container.listeners.iter().find(|listening| listening.listener == listener) {
             Some(listening) if (&listening.network, listening.port) == (&network, port) => return Ok(()),
-            Some(_) => self.unlisten(state, id, |publication| *publication == listener.publication),
+            Some(_) => self.unlisten(state, id, |other| *other == listener),
             None => {}
         }
         let plane = state.network(&network)?.plane;

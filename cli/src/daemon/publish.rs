@@ -15,7 +15,7 @@ use netloom_runtime::{
 use super::{
     Daemon,
     checks::{check_publications, text},
-    connect::{nowhere_to_publish, publishes},
+    connect::{can_publish, nowhere_to_publish},
     container::{Container, bindings},
     error::{Error, Result},
 };
@@ -84,9 +84,7 @@ impl Daemon {
     fn check_publishable(&self, id: &str, publications: &[Publication]) -> Result<()> {
         let state = self.state();
         let container = state.by_id(id)?;
-        let networks = container.networks_wanted();
-        let open = networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)));
-        if container.record.spec.network.mode != NetworkMode::Bridge || !open {
+        if container.record.spec.network.mode != NetworkMode::Bridge || !can_publish(&state, container) {
             return Err(nowhere_to_publish(container));
         }
         check_publications(&state, publications, None)

@@ -296,9 +296,8 @@ impl Supervisor {
     }
 
     fn unpublish(&mut self, publication: &Publication, host_port: Option<u16>) -> Result<()> {
-        let is_meant = |(listener, _): &mut listen::Bound| {
-            listener.publication == *publication && host_port.is_none_or(|port| port == listener.host_port)
-        };
+        let is_meant =
+            |(listener, _): &mut Bound| listener.publication == *publication && host_port.is_none_or(|port| port == listener.host_port);
         // Their sockets are closed when the daemon hears of it.
         let gone: Vec<_> = self.container.listeners.extract_if(.., is_meant).map(|(listener, _)| listener).collect();
         if gone.is_empty() {
