@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, mpsc::Receiver},
 };
 
+use ipnet::IpNet;
 use netloom_switch::{
     Mac, PortId, PortSettings, ReservedMacs, Settings,
     gateway::{GatewayConfig, HostAddresses, View},
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) networks: BTreeMap<NetworkId, Site>,
     pub(super) resolvers: Arc<[SocketAddr]>,
     pub(super) host: Arc<HostAddresses>,
+    /// The prefixes of all networks.
+    prefixes: Arc<[IpNet]>,
     /// Ports of each worker.
     loads: Vec<usize>,
     networks_made: u32,
@@ -122,6 +125,7 @@ impl State {
             networks: BTreeMap::new(),
             resolvers: Arc::default(),
             host: Arc::default(),
+            prefixes: Arc::default(),
             loads: vec![0; workers],
             networks_made: 0,
             listeners_made: 0,
@@ -177,7 +181,15 @@ impl State {
             limits: site.config.limits.clone(),
         };
         let names = merged.entry(seat.asks.clone()).or_insert_with(|| Arc::new(self.merge(&seat.asks)));
-        View { config: Arc::new(config), names: Arc::clone(names), resolvers: Arc::clone(&self.resolvers), host: Arc::clone(&self.host) }
+        View { config: Arc::new(config), names: Arc::clone(names), resolvers: Arc::clone(&self.resolvers), host: Arc::clone(&self.host),
+            networks: Arc::clone(&self.prefixes) }
+    }
+
+    /// Takes note that networks came, went or changed; the ports are to be told.
+    pub(super) fn note_prefixes(&mut self) {
+        let configs = self.networks.values().map(|site| &site.config);
+        let of = |config: &NetworkConfig| [Some(config.subnet.into()), config.ipv6.map(|ipv6| ipv6.subnet.into())];
+        self.prefixes = configs.flat_map(of).flatten().collect();
     }
 
     fn merge(&self, asks: &BTreeSet<NetworkId>) -> names::Names {

@@ -129,10 +129,12 @@ impl Fabric {
             budgets: state.budgets.clone(),
         });
         state.networks.insert(id, Site::new(config, Arc::clone(&network)));
+        state.note_prefixes();
         // One worker ages the tables of all networks.
         if let Some(first) = self.workers.first() {
             first.inbox.ask(move |worker| worker.age(network))?;
         }
+        self.push_views(&state, |_, _| true)?;
         Ok(id)
     }
 
@@ -141,8 +143,11 @@ impl Fabric {
         let mut state = self.lock();
         let site = state.site_mut(network)?;
         site.network.switch.set(config.settings());
+        let prefixes = |config: &NetworkConfig| (config.subnet, config.ipv6);
+        let is_moved = prefixes(&site.config) != prefixes(&config);
         site.config = config;
-        self.push_views(&state, |key, _| key.network == network)
+        state.note_prefixes();
+        self.push_views(&state, |key, _| is_moved || key.network == network)
     }
 
     /// Removes a network and every port that is left on it.
@@ -153,10 +158,11 @@ impl Fabric {
             self.retire(&mut state, PortKey { network, port })?;
         }
         state.networks.remove(&network);
+        state.note_prefixes();
         if let Some(first) = self.workers.first() {
             first.inbox.ask(move |worker| worker.age_no_more(network))?;
         }
-        self.push_views(&state, |_, seat| seat.asks.contains(&network))
+        self.push_views(&state, |_, _| true)
     }
 
     /// The names that askers on this network get.

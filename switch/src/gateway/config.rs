@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{Mac, names::Names};
 
@@ -64,6 +64,8 @@ pub struct View {
     /// The host's resolvers, in the order to ask them.
     pub resolvers: Arc<[SocketAddr]>,
     pub host: Arc<HostAddresses>,
+    /// The prefixes of all networks beside this one, which may be among them: whoever is on another is not reached through the host.
+    pub networks: Arc<[IpNet]>,
 }
 
 /// The host's own addresses.

@@ -7,6 +7,7 @@
 //! | 0/8, multicast, 240/4, broadcast, ::, ff00::/8 | never goes out (RFC 1122, 3.2.1.3, and RFC 4291, 2.5.2) |
 //! | ::ffff:0:0/96 | never goes out: on a wire such an address means nothing, to connect() it is the IPv4 address in it |
 //! | 127/8, ::1, every address of the host's `lo` | only with `host_loopback`: connect() to any of these reaches loopback services |
+//! | the prefixes of other networks | never goes out: their containers are not there, and what is sent to them is nobody else's business |
 //! | everything else | goes out, unless the network is internal |
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -33,7 +34,8 @@ pub(super) fn destination(view: &View, address: IpAddr) -> Destination {
     if is_on_link(view, address) {
         return Destination::Subnet;
     }
-    if config.internal || !is_host(address) || (is_host_loopback(view, address) && !config.host_loopback) {
+    let is_elsewhere = view.networks.iter().any(|prefix| prefix.contains(&address));
+    if config.internal || is_elsewhere || !is_host(address) || (is_host_loopback(view, address) && !config.host_loopback) {
         return Destination::Forbidden;
     }
     Destination::Outside(address)

@@ -1,12 +1,15 @@
 //! Networks and their addresses.
 
-use netloom_tests::{Netloom, at, for_each_case, wait_until};
+use std::io::Write;
+
+use netloom_tests::{FAR_IP, Netloom, Place, at, for_each_case, wait_until};
 use serde_json::json;
 
 for_both!(
     a_network_is_made_listed_and_removed,
     a_network_has_what_it_was_told,
     two_networks_do_not_hear_each_other,
+    what_is_for_another_network_does_not_leave_the_machine,
     several_networks_give_several_interfaces,
     connect_and_disconnect_work_while_it_runs,
     a_running_container_s_names_and_routes_follow_its_networks,
@@ -65,6 +68,25 @@ fn two_networks_do_not_hear_each_other(nl: &Netloom) {
     nl.ok("run -d --name b --net green --ip 10.5.0.3 sleep 1000");
     assert_ne!(nl.run("exec a busybox ping -c 1 -W 1 10.5.0.3").code, 0);
     nl.ok("run --rm --net green busybox ping -c 1 -W 5 10.5.0.3");
+}
+
+fn what_is_for_another_network_does_not_leave_the_machine(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    nl.ok("run -d --name a sleep 1000");
+    // One that has the far server's address.
+    nl.ok("network create --subnet 10.99.0.0/24 blue");
+    let to_it = format!("exec a busybox nc -w 5 {FAR_IP} 9000");
+    assert_ne!(nl.run(&to_it).code, 0);
+    let drops = nl.ok("drops");
+    assert!(drops.contains("gateway_forbidden"), "{drops}");
+    nl.ok("network rm blue");
+    let client = nl.start(&to_it);
+    let (mut stream, _) = listener.accept().expect("a client");
+    stream.write_all(b"welcome").expect("it takes the bytes");
+    drop(stream);
+    assert_eq!(client.finish().exits(0).text(), "welcome");
+    listener.set_nonblocking(true).expect("a listener takes it");
+    assert!(listener.accept().is_err(), "somebody came through before");
 }
 
 fn several_networks_give_several_interfaces(nl: &Netloom) {

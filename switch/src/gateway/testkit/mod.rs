@@ -68,6 +68,7 @@ pub fn view(config: GatewayConfig) -> View {
             v4: Some(HOST),
             v6: Some(HOST6),
         }),
+        networks: ["10.0.0.0/24", "10.99.0.0/16", "fd00:0:0:b::/64"].map(|prefix| prefix.parse().unwrap()).into(),
     }
 }
 

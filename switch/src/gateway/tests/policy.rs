@@ -38,6 +38,9 @@ fn the_table_of_destinations_holds() {
         ("224.0.0.251", Forbidden, Forbidden, Forbidden),
         ("240.0.0.1", Forbidden, Forbidden, Forbidden),
         ("255.255.255.255", Forbidden, Forbidden, Forbidden),
+        ("10.99.7.7", Forbidden, Forbidden, Forbidden),
+        ("10.98.7.7", out("10.98.7.7"), out("10.98.7.7"), Forbidden),
+        ("fd00:0:0:b::7", Forbidden, Forbidden, Forbidden),
         ("2001:db8::1", out("2001:db8::1"), out("2001:db8::1"), Forbidden),
     ];
     for (address, by_default, allowed, inside) in table {
