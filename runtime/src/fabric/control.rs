@@ -181,8 +181,13 @@ impl State {
             limits: site.config.limits.clone(),
         };
         let names = merged.entry(seat.asks.clone()).or_insert_with(|| Arc::new(self.merge(&seat.asks)));
-        View { config: Arc::new(config), names: Arc::clone(names), resolvers: Arc::clone(&self.resolvers), host: Arc::clone(&self.host),
-            networks: Arc::clone(&self.prefixes) }
+        View {
+            config: Arc::new(config),
+            names: Arc::clone(names),
+            resolvers: Arc::clone(&self.resolvers),
+            host: Arc::clone(&self.host),
+            networks: Arc::clone(&self.prefixes),
+        }
     }
 
     /// Takes note that networks came, went or changed; the ports are to be told.

@@ -74,7 +74,7 @@ fn what_is_for_another_network_does_not_leave_the_machine(nl: &Netloom) {
     let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
     nl.ok("run -d --name a sleep 1000");
     // One that has the far server's address.
-    nl.ok("network create --subnet 10.99.0.0/24 blue");
+    nl.ok("network create --subnet 203.0.113.0/24 blue");
     let to_it = format!("exec a busybox nc -w 5 {FAR_IP} 9000");
     assert_ne!(nl.run(&to_it).code, 0);
     let drops = nl.ok("drops");

@@ -52,7 +52,7 @@ pub fn config() -> GatewayConfig {
     }
 }
 
-/// A view with two resolvers, a loopback address beyond 127/8, and the names `web`, `db.blue` and, of both
+/// A view with two resolvers, a loopback address beyond 127/8, two other networks, and the names `web`, `db.blue` and, of both
 /// families, `six`.
 pub fn view(config: GatewayConfig) -> View {
     View {
@@ -68,7 +68,11 @@ pub fn view(config: GatewayConfig) -> View {
             v4: Some(HOST),
             v6: Some(HOST6),
         }),
-        networks: ["10.0.0.0/24", "10.99.0.0/16", "fd00:0:0:b::/64"].map(|prefix| prefix.parse().unwrap()).into(),
+        networks: Arc::new([
+            ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24).into(),
+            ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 99, 0, 0), 16).into(),
+            ipnet::Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0, 0, 0xb, 0, 0, 0, 0), 64).into(),
+        ]),
     }
 }
 
