@@ -365,6 +365,26 @@ fn a_busy_port_leaves_a_quiet_one_its_turn() {
 }
 
 #[test]
+fn a_frame_to_many_ports_counts_as_many_against_its_turn() {
+    let inbox = Arc::new(Inbox::new().unwrap());
+    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start(), Bell::new().0).unwrap();
+    let (fabric, network) = fabric(1);
+    let all = [2, 3, 4, 5, 6, 7].map(|host| attach(&fabric, network, host));
+    let [busy, sink, ..] = &all;
+    let key = PortKey { network, port: busy.port };
+    let port = fabric.workers[0].inbox.ask(move |worker| worker.take(key)).unwrap().unwrap();
+    worker.give(port).map_err(|(_, errno)| errno).unwrap();
+    for _ in 0..100 {
+        busy.send(Mac::BROADCAST, "noise");
+    }
+    assert!(worker.turn().is_continue());
+    let mut message = [0; 2048];
+    let heard = std::iter::from_fn(|| recv(sink.wire.as_raw_fd(), &mut message, MsgFlags::empty()).ok()).count();
+    // Five others hear each; a port that talks to one alone has 32 frames a turn.
+    assert!((1..=16).contains(&heard), "{heard} frames");
+}
+
+#[test]
 fn a_socket_that_is_never_empty_leaves_the_others_their_turn() {
     const ALL: usize = 1000;
     let inbox = Arc::new(Inbox::new().unwrap());
