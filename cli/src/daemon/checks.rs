@@ -12,7 +12,7 @@ use netloom_runtime::{
 
 use super::{
     Daemon,
-    connect::{check_overlap, publishes},
+    connect::check_overlap,
     container::Container,
     create::check_reserved,
     error::{Error, Result},
@@ -147,7 +147,7 @@ fn check_networks(state: &State, spec: &NetworkSpec) -> Result<()> {
 
 /// Whether its networks lead in and out as far as its options need it.
 fn check_ways(state: &State, spec: &NetworkSpec) -> Result<()> {
-    let open = spec.networks.iter().any(|request| state.network(&request.network).is_ok_and(|network| publishes(&network.record)));
+    let open = spec.networks.iter().any(|request| state.publishes_on(&request.network));
     let needs_a_way = [
         ("--publish", !spec.publish.is_empty(), "so nothing from outside reaches it"),
         ("--host-loopback", spec.host_loopback, "so nothing of this machine is reached from it"),

@@ -252,19 +252,13 @@ impl Container {
     /// The port that publications lead to: that of the network by which the default route goes, if it leads out.
     pub(crate) fn publishing_port(&self, state: &State) -> Option<&AttachedPort> {
         let mut ports = self.leases.iter().filter_map(|lease| self.port_on(&lease.network));
-        ports.find(|port| state.network(&port.attachment.network).is_ok_and(|network| publishes(&network.record)))
+        ports.find(|port| state.publishes_on(&port.attachment.network))
     }
-}
-
-/// Whether ports can be published on a network.
-pub(crate) const fn publishes(network: &super::network::NetworkRecord) -> bool {
-    !network.internal && network.gateway.is_some()
 }
 
 /// Whether ports can be published on one of the networks that a container asks for.
 pub(crate) fn can_publish(state: &State, container: &Container) -> bool {
-    let networks = container.networks_wanted();
-    networks.iter().any(|wanted| state.network(&wanted.network).is_ok_and(|network| publishes(&network.record)))
+    container.networks_wanted().iter().any(|wanted| state.publishes_on(&wanted.network))
 }
 
 /// What is to be said of publications that have nowhere to lead.

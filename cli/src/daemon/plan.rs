@@ -1,7 +1,7 @@
 //! What a container's networks come to: default routes, resolvers, /etc/hosts, and whether it can be reached from outside. A start
 //! makes it so, and a running container whose networks have changed follows.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use netloom_runtime::{
     protocol::Request,
@@ -10,7 +10,6 @@ use netloom_runtime::{
 
 use super::{
     Daemon,
-    connect::publishes,
     container::Container,
     error::{Error, Result},
     state::State,
@@ -44,7 +43,7 @@ pub(crate) fn plan(state: &State, container: &Container, mut attachments: Vec<At
     search.extend(network.dns_search.iter().cloned());
     hosts.extend(attachments.iter().flat_map(Attachment::addresses).map(|(ip, _)| (ip, vec![container.hostname().to_owned()])));
     hosts.extend(network.add_host.iter().map(|(name, ip)| (*ip, vec![name.clone()])));
-    let publishes = attachments.iter().any(|attachment| state.network(&attachment.network).is_ok_and(|network| publishes(&network.record)));
+    let publishes = attachments.iter().any(|attachment| state.publishes_on(&attachment.network));
     Plan { attachments, join_pid, nameservers, search, hosts, publishes }
 }
 
@@ -69,7 +68,7 @@ impl Daemon {
     /// Has a running container, and those that share its network, become what its networks now come to. One change after the other, each
     /// by what is known then: so the last one stands.
     pub(crate) async fn follow(&self, id: &str) -> Result<()> {
-        let turn = Arc::clone(&self.state().by_id(id)?.turn);
+        let turn = self.turn(id)?;
         let _turn = turn.lock().await;
         self.follow_alone(id).await?;
         let sharers = sharers(&self.state(), id);

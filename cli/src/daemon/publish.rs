@@ -76,8 +76,9 @@ impl Daemon {
         taken_back.map(|()| container.bindings())
     }
 
-    /// Whoever changes what a container publishes waits for its turn: what is there more in the end is what it has added.
-    fn turn(&self, id: &str) -> Result<Arc<tokio::sync::Mutex<()>>> {
+    /// Whoever changes what a container publishes, or where that leads, waits for its turn: what is there more in the end is what it has
+    /// added.
+    pub(crate) fn turn(&self, id: &str) -> Result<Arc<tokio::sync::Mutex<()>>> {
         self.state().by_id(id).map(|container| Arc::clone(&container.turn))
     }
 

@@ -46,6 +46,11 @@ impl State {
         self.networks.get(name).ok_or_else(|| lookup::no_such("network", name, self.networks.keys().map(String::as_str)))
     }
 
+    /// Whether ports can be published on a network, which then leads out as well.
+    pub(crate) fn publishes_on(&self, network: &str) -> bool {
+        self.network(network).is_ok_and(|network| !network.record.internal && network.record.gateway.is_some())
+    }
+
     pub(crate) fn network_mut(&mut self, name: &str) -> Result<&mut Network> {
         self.network(name)?;
         self.networks.get_mut(name).ok_or_else(|| Error::missing(format!("no such network: `{name}`")))
