@@ -187,9 +187,7 @@ const RECEIVE_BUFFER: usize = 1 << 20;
 /// it comes; and takes what the kernel has put together as it is (udp(7), UDP_GRO), where it knows how.
 fn receive_many(socket: &Socket) {
     let _ = setsockopt(socket, sockopt::UdpGroSegment, &true);
-    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-        let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    }
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
 }
 
 /// Has a UDP socket tell the traffic class of what comes, and ICMP errors, of which an unconnected one would hear nothing otherwise
