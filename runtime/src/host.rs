@@ -74,14 +74,12 @@ pub fn addresses() -> Result<HostAddresses, HostError> {
         let others = up.filter_map(|interface| ip(&interface.address?)).filter(|ip| ip.is_ipv4() == to.is_ipv4() && !is_link_local(*ip));
         speaks_from(to).into_iter().chain(others).find(|ip| !loopback.contains(ip))
     };
-    let v4 = own(SOMEWHERE_V4.into()).and_then(|ip| if let IpAddr::V4(v4) = ip { Some(v4) } else { None });
-    let v6 = own(SOMEWHERE_V6.into()).and_then(|ip| if let IpAddr::V6(v6) = ip { Some(v6) } else { None });
-    Ok(HostAddresses { loopback, v4, v6 })
+    let own = SOMEWHERE.into_iter().filter_map(own).collect();
+    Ok(HostAddresses { loopback, own })
 }
 
 /// Addresses of nobody (RFC 5737 and RFC 3849), to which only a default route leads. Nothing is sent there.
-const SOMEWHERE_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
-const SOMEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+const SOMEWHERE: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// The address that the kernel would speak from.
 fn speaks_from(to: IpAddr) -> Option<IpAddr> {

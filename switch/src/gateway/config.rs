@@ -74,14 +74,13 @@ pub struct HostAddresses {
     /// Every address of its `lo`.
     pub loopback: Vec<IpAddr>,
     /// One of each family that is not `lo`'s, where it has any: the one that it speaks from to the world.
-    pub v4: Option<Ipv4Addr>,
-    pub v6: Option<Ipv6Addr>,
+    pub own: Vec<IpAddr>,
 }
 
 impl HostAddresses {
     /// The address to the world, of `of`'s family.
     pub(super) fn own(&self, of: IpAddr) -> Option<IpAddr> {
-        if of.is_ipv4() { self.v4.map(IpAddr::V4) } else { self.v6.map(IpAddr::V6) }
+        self.own.iter().copied().find(|own| own.is_ipv4() == of.is_ipv4())
     }
 }
 

@@ -65,8 +65,7 @@ pub fn view(config: GatewayConfig) -> View {
         resolvers: Arc::new([SocketAddr::from(([192, 0, 2, 53], 53)), SocketAddr::from(([198, 51, 100, 53], 53))]),
         host: Arc::new(HostAddresses {
             loopback: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([203, 0, 113, 200])],
-            v4: Some(HOST),
-            v6: Some(HOST6),
+            own: vec![HOST.into(), HOST6.into()],
         }),
         networks: Arc::new([
             ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 24).into(),

@@ -556,7 +556,10 @@ fn tcp_to_the_gateway_leads_to_the_hosts_own_address_and_to_loopback_only_when_a
 
 #[test]
 fn of_a_host_without_an_address_of_its_own_the_gateway_refuses_and_lo_s_is_none() {
-    let with = |v4| View { host: HostAddresses { v4, ..(*view(config()).host).clone() }.into(), ..view(config()) };
+    let with = |v4: Option<Ipv4Addr>| {
+        let own = v4.map(IpAddr::V4).into_iter().collect();
+        View { host: HostAddresses { own, ..(*view(config()).host).clone() }.into(), ..view(config()) }
+    };
     for v4 in [None, Some(Ipv4Addr::new(203, 0, 113, 200))] {
         let mut lab = Lab::new(config(), true);
         lab.gateway.set_view(with(v4));
