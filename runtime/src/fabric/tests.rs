@@ -326,20 +326,25 @@ fn whoever_asks_a_worker_that_ends_is_told_so() {
     assert!(asked.recv().is_err());
 }
 
+/// A worker without a thread, which turns when it is told to, with these ports of the first one's.
+fn turned_by_hand(fabric: &Fabric, network: NetworkId, ports: &[PortId]) -> Worker {
+    let mut worker = Worker::new(Arc::new(Inbox::new().unwrap()), Clock::start(), Bell::new().0).unwrap();
+    for port in ports {
+        let key = PortKey { network, port: *port };
+        let port = fabric.workers[0].inbox.ask(move |worker| worker.take(key)).unwrap().unwrap();
+        worker.give(port).map_err(|(_, errno)| errno).unwrap();
+    }
+    worker
+}
+
 #[test]
 fn a_busy_port_leaves_a_quiet_one_its_turn() {
-    let inbox = Arc::new(Inbox::new().unwrap());
-    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start(), Bell::new().0).unwrap();
     let (fabric, network) = fabric(1);
     let [busy, quiet, sink] = [2, 3, 4].map(|host| attach(&fabric, network, host));
     sink.send(Mac::BROADCAST, "here I am");
     busy.expect(&sink, Mac::BROADCAST, "here I am");
     quiet.expect(&sink, Mac::BROADCAST, "here I am");
-    // The worker under test has no thread: it turns when it is told to.
-    for port in [busy.port, quiet.port] {
-        let port = fabric.workers[0].inbox.ask(move |worker| worker.take(PortKey { network, port })).unwrap().unwrap();
-        worker.give(port).map_err(|(_, errno)| errno).unwrap();
-    }
+    let mut worker = turned_by_hand(&fabric, network, &[busy.port, quiet.port]);
     for _ in 0..200 {
         busy.send(sink.mac, "noise");
     }
@@ -366,14 +371,10 @@ fn a_busy_port_leaves_a_quiet_one_its_turn() {
 
 #[test]
 fn a_frame_to_many_ports_counts_as_many_against_its_turn() {
-    let inbox = Arc::new(Inbox::new().unwrap());
-    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start(), Bell::new().0).unwrap();
     let (fabric, network) = fabric(1);
     let all = [2, 3, 4, 5, 6, 7].map(|host| attach(&fabric, network, host));
     let [busy, sink, ..] = &all;
-    let key = PortKey { network, port: busy.port };
-    let port = fabric.workers[0].inbox.ask(move |worker| worker.take(key)).unwrap().unwrap();
-    worker.give(port).map_err(|(_, errno)| errno).unwrap();
+    let mut worker = turned_by_hand(&fabric, network, &[busy.port]);
     for _ in 0..100 {
         busy.send(Mac::BROADCAST, "noise");
     }
@@ -387,17 +388,13 @@ fn a_frame_to_many_ports_counts_as_many_against_its_turn() {
 #[test]
 fn a_socket_that_is_never_empty_leaves_the_others_their_turn() {
     const ALL: usize = 1000;
-    let inbox = Arc::new(Inbox::new().unwrap());
-    let mut worker = Worker::new(Arc::clone(&inbox), Clock::start(), Bell::new().0).unwrap();
     let (fabric, network) = fabric(1);
     let a = attach(&fabric, network, 2);
     let [published, sender] = [0, 1].map(|_| std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap());
     let socket = published.try_clone().unwrap().into();
     let listener = ListenerConfig { socket, protocol: crate::spec::Protocol::Udp, to: ([10, 0, 0, 2], 7000).into() };
     fabric.listen(network, a.port, listener).unwrap();
-    let key = PortKey { network, port: a.port };
-    let port = fabric.workers[0].inbox.ask(move |worker| worker.take(key)).unwrap().unwrap();
-    worker.give(port).map_err(|(_, errno)| errno).unwrap();
+    let mut worker = turned_by_hand(&fabric, network, &[a.port]);
     for _ in 0..ALL {
         sender.send_to(b"noise", published.local_addr().unwrap()).unwrap();
     }
