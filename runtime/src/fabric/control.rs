@@ -194,7 +194,9 @@ impl State {
     pub(super) fn note_prefixes(&mut self) {
         let configs = self.networks.values().map(|site| &site.config);
         let of = |config: &NetworkConfig| [Some(config.subnet.into()), config.ipv6.map(|ipv6| ipv6.subnet.into())];
-        self.prefixes = configs.flat_map(of).flatten().collect();
+        let mut prefixes = IpNet::aggregate(&configs.flat_map(of).flatten().collect());
+        prefixes.sort_by_key(IpNet::network);
+        self.prefixes = prefixes.into();
     }
 
     fn merge(&self, asks: &BTreeSet<NetworkId>) -> names::Names {

@@ -64,7 +64,8 @@ pub struct View {
     /// The host's resolvers, in the order to ask them.
     pub resolvers: Arc<[SocketAddr]>,
     pub host: Arc<HostAddresses>,
-    /// The prefixes of all networks beside this one, which may be among them: whoever is on another is not reached through the host.
+    /// The prefixes of all networks beside this one, which may be among them: whoever is on another is not reached through the host. In
+    /// order, and none within another, so that a look at them costs little however many there are.
     pub networks: Arc<[IpNet]>,
 }
 

@@ -34,8 +34,7 @@ pub(super) fn destination(view: &View, address: IpAddr) -> Destination {
     if is_on_link(view, address) {
         return Destination::Subnet;
     }
-    let is_elsewhere = view.networks.iter().any(|prefix| prefix.contains(&address));
-    if config.internal || is_elsewhere || !is_host(address) || (is_host_loopback(view, address) && !config.host_loopback) {
+    if config.internal || is_on_another(view, address) || !is_host(address) || (is_host_loopback(view, address) && !config.host_loopback) {
         return Destination::Forbidden;
     }
     Destination::Outside(address)
@@ -83,6 +82,12 @@ fn is_on_link(view: &View, address: IpAddr) -> bool {
         IpAddr::V4(v4) => view.config.subnet.contains(&v4),
         IpAddr::V6(v6) => v6.is_unicast_link_local() || view.config.ipv6.is_some_and(|ipv6| ipv6.subnet.contains(&v6)),
     }
+}
+
+/// Whether it is one of another network.
+fn is_on_another(view: &View, address: IpAddr) -> bool {
+    let behind = view.networks.partition_point(|prefix| prefix.network() <= address);
+    behind.checked_sub(1).and_then(|at| view.networks.get(at)).is_some_and(|prefix| prefix.contains(&address))
 }
 
 /// An address that one host can have.
