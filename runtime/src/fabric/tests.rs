@@ -1,13 +1,11 @@
 //! The data plane without a kernel's TAPs: ports are ends of socket pairs, which keep messages whole as TAPs keep frames.
 
 use std::{
-    collections::HashMap,
     io::Read,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -91,6 +89,13 @@ impl Container {
             Ok(len) => Some(message[12..len].to_vec()),
             Err(errno) => panic!("{errno}"),
         }
+    }
+
+    /// All frames that are here by now.
+    fn heard(&self) -> Vec<Vec<u8>> {
+        let mut message = [0; 2048];
+        let mut next = || recv(self.wire.as_raw_fd(), &mut message, MsgFlags::empty()).ok().map(|len| message[12..len].to_vec());
+        std::iter::from_fn(&mut next).collect()
     }
 
     fn expect(&self, from: &Self, to: Mac, text: &str) {
@@ -200,92 +205,44 @@ fn new_ports_go_where_the_fewest_are_and_detaching_evens_them_out() {
 }
 
 #[test]
-fn frames_that_came_while_a_port_was_moved_are_not_lost() {
+fn frames_that_came_while_a_port_was_moved_are_neither_lost_nor_reordered() {
     let (fabric, network) = fabric(2);
     let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
     b.send(a.mac, "known");
     a.expect(&b, a.mac, "known");
     for round in 0..50 {
-        a.send(b.mac, &format!("frame {round}"));
+        let texts = || (0..20).map(|number| format!("frame {number} of {round}"));
+        texts().for_each(|text| a.send(b.mac, &text));
         let key = PortKey { network, port: a.port };
         fabric.move_port(&mut fabric.lock(), key, round % 2).unwrap();
-        b.expect(&a, b.mac, &format!("frame {round}"));
+        texts().for_each(|text| b.expect(&a, b.mac, &text));
     }
 }
 
-impl Container {
-    /// Numbers its frames to `to` until `stop`.
-    fn flood(&self, to: Mac, stop: &AtomicBool) {
-        let mut number = 0_u32;
-        while !stop.load(Relaxed) {
-            let message = [&[0; 12][..], &to.0, &self.mac.0, &[0x88, 0xb5], &number.to_be_bytes(), &[0; 42]].concat();
-            match send(self.wire.as_raw_fd(), &message, MsgFlags::empty()) {
-                Ok(_) => number += 1,
-                Err(_) => thread::yield_now(),
-            }
-        }
-    }
-
-    /// Reads numbered frames until `stop`: the numbers of one sender only ever rise.
-    fn check_order(&self, stop: &AtomicBool) {
-        let (mut last, mut message) = (HashMap::new(), [0; 2048]);
-        while !stop.load(Relaxed) {
-            let Ok(len) = recv(self.wire.as_raw_fd(), &mut message, MsgFlags::empty()) else { continue };
-            let frame = &message[12..len];
-            let (sender, number) = (frame[6..12].to_vec(), u32::from_be_bytes(frame[14..18].try_into().unwrap()));
-            let before = last.insert(sender, number);
-            assert!(before.is_none_or(|before| before < number), "{number} came after {before:?}");
-        }
-    }
-}
-
-#[test]
-fn busy_ports_that_share_a_worker_are_parted_and_their_frames_stay_in_order() {
-    let (fabric, network) = fabric(2);
-    let rings = fabric.rings().unwrap();
-    let [one, sink, other, _idle] = [2, 3, 4, 5].map(|host| attach(&fabric, network, host));
-    let share = || worker_of(&fabric, network, one.port) == worker_of(&fabric, network, other.port);
-    assert!(share());
-    sink.send(Mac::BROADCAST, "here I am");
-    one.expect(&sink, Mac::BROADCAST, "here I am");
-    let stop = AtomicBool::new(false);
-    let parted = thread::scope(|scope| {
-        scope.spawn(|| one.flood(sink.mac, &stop));
-        scope.spawn(|| other.flood(sink.mac, &stop));
-        scope.spawn(|| sink.check_order(&stop));
-        let until = Instant::now() + 6 * PATIENCE;
-        while share() && Instant::now() < until {
-            if rings.recv_timeout(PATIENCE).is_ok() {
-                fabric.balance_by_load().unwrap();
-            }
-        }
-        stop.store(true, Relaxed);
-        !share()
-    });
-    assert!(parted, "two busy ports share a worker while the other one idles");
-}
-
-/// A port with a bug that a certain frame uncovers.
+/// A port that does something of its own with each frame it receives.
 #[derive(Debug)]
-struct Fragile(TapPort);
+struct Odd {
+    tap: TapPort,
+    oddity: fn(&Frame<'_>),
+}
 
-impl PortIo for Fragile {
+impl PortIo for Odd {
     fn recv(&self, room: &mut Room) -> Result<Held, RecvError> {
-        let held = self.0.recv(room)?;
-        assert!(!held.frame(room).bytes.windows(5).any(|text| text == b"break"), "a bug");
+        let held = self.tap.recv(room)?;
+        (self.oddity)(&held.frame(room));
         Ok(held)
     }
 
     fn send(&self, frame: &Frame<'_>) -> Result<(), DropReason> {
-        self.0.send(frame)
+        self.tap.send(frame)
     }
 
     fn readiness(&self) -> BorrowedFd<'_> {
-        self.0.readiness()
+        self.tap.readiness()
     }
 
     fn caps(&self) -> Caps {
-        self.0.caps()
+        self.tap.caps()
     }
 
     fn way(&self) -> Option<Way<'_>> {
@@ -293,7 +250,49 @@ impl PortIo for Fragile {
     }
 
     fn overruns(&self) -> u64 {
-        self.0.overruns()
+        self.tap.overruns()
+    }
+}
+
+fn attach_odd(fabric: &Fabric, network: NetworkId, host: u8, oddity: fn(&Frame<'_>)) -> Container {
+    let (link, wire) = wires();
+    let mac = Mac::from_ipv4([10, 0, 0, host].into());
+    let port = fabric.seat(network, seat(mac), Arc::new(Odd { tap: TapPort::new(link, true), oddity })).unwrap();
+    Container { wire, port, mac }
+}
+
+#[test]
+fn busy_ports_that_share_a_worker_are_parted_and_lose_no_frame() {
+    /// So many fit in a wire, and keep a worker busy for longer than the time over which it adds up.
+    const UNDERWAY: usize = 128;
+    let (fabric, network) = fabric(2);
+    let rings = fabric.rings().unwrap();
+    // They take their worker's time, whatever else the machine has to do.
+    let slow = |host| attach_odd(&fabric, network, host, |_| thread::sleep(Duration::from_millis(10)));
+    let (one, sink, other) = (slow(2), attach(&fabric, network, 3), slow(4));
+    fabric.fdb_add(network, sink.mac, sink.port).unwrap();
+    let share = || worker_of(&fabric, network, one.port) == worker_of(&fabric, network, other.port);
+    assert!(share());
+    let (start, mut sent, mut heard) = (Instant::now(), 0, Vec::new());
+    while share() {
+        assert!(start.elapsed() < 12 * PATIENCE, "two busy ports share a worker while the other one idles");
+        while 2 * sent < heard.len() + UNDERWAY {
+            one.send(sink.mac, &format!("frame {sent}"));
+            other.send(sink.mac, &format!("frame {sent}"));
+            sent += 1;
+        }
+        if rings.recv_timeout(Duration::from_millis(10)).is_ok() {
+            fabric.balance_by_load().unwrap();
+        }
+        heard.extend(sink.heard());
+    }
+    while heard.len() < 2 * sent {
+        heard.push(sink.receive().expect("a frame got lost"));
+    }
+    for sender in [&one, &other] {
+        let of_it = heard.iter().filter(|frame| frame[6..12] == sender.mac.0).cloned();
+        let all = (0..sent).map(|number| frame(sink.mac, sender.mac, &format!("frame {number}")));
+        assert!(of_it.eq(all), "frames of port {} are missing or out of order", sender.port);
     }
 }
 
@@ -301,10 +300,9 @@ impl PortIo for Fragile {
 fn a_panic_stops_neither_its_port_nor_the_others() {
     let (fabric, network) = fabric(1);
     let [a, b] = [2, 3].map(|host| attach(&fabric, network, host));
-    let (tap, wire) = wires();
-    let mac = Mac::from_ipv4([10, 0, 0, 4].into());
-    let port = fabric.seat(network, seat(mac), Arc::new(Fragile(TapPort::new(tap, true)))).unwrap();
-    let fragile = Container { wire, port, mac };
+    let fragile = attach_odd(&fabric, network, 4, |frame| {
+        assert!(!frame.bytes.windows(5).any(|text| text == b"break"), "a bug that a certain frame uncovers");
+    });
     for _ in 0..3 {
         fragile.send(Mac::BROADCAST, "break");
         a.send(Mac::BROADCAST, "still here");
@@ -350,21 +348,14 @@ fn a_busy_port_leaves_a_quiet_one_its_turn() {
     }
     quiet.send(sink.mac, "signal");
     assert!(worker.turn().is_continue());
-    let heard: Vec<_> = std::iter::from_fn(|| {
-        let mut message = [0; 2048];
-        recv(sink.wire.as_raw_fd(), &mut message, MsgFlags::empty()).ok().map(|len| message[12..len].to_vec())
-    })
-    .collect();
+    let heard = sink.heard();
     assert!(heard.contains(&frame(sink.mac, quiet.mac, "signal")), "starved");
     assert!((2..200).contains(&heard.len()), "a turn without a budget: {} frames", heard.len());
     // The rest is served without a further event.
     let mut rest = heard.len();
     eventually("all frames arrive", || {
         assert!(worker.turn().is_continue());
-        let mut message = [0; 2048];
-        while recv(sink.wire.as_raw_fd(), &mut message, MsgFlags::empty()).is_ok() {
-            rest += 1;
-        }
+        rest += sink.heard().len();
         rest == 201
     });
 }
@@ -379,8 +370,7 @@ fn a_frame_to_many_ports_counts_as_many_against_its_turn() {
         busy.send(Mac::BROADCAST, "noise");
     }
     assert!(worker.turn().is_continue());
-    let mut message = [0; 2048];
-    let heard = std::iter::from_fn(|| recv(sink.wire.as_raw_fd(), &mut message, MsgFlags::empty()).ok()).count();
+    let heard = sink.heard().len();
     // Five others hear each; a port that talks to one alone has 32 frames a turn.
     assert!((1..=16).contains(&heard), "{heard} frames");
 }
