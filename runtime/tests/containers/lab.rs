@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -187,7 +187,8 @@ impl Session {
         let mut frame = vec![kind as u8];
         frame.extend(u32::try_from(payload.len()).unwrap().to_be_bytes());
         frame.extend(payload);
-        self.0.write_all(&frame).unwrap();
+        // Whoever has all it needs may be done by now: what it said then is read.
+        self.0.write_all(&frame).or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }).unwrap();
     }
 
     pub(crate) fn open(&mut self, open: &Open) {
