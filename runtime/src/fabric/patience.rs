@@ -5,22 +5,22 @@
 //! looks once more, and once more, and gives its processor to whoever wants it each time. It does so only while that pays:
 //!
 //! ```text
-//!           slept less than WORTH             slept less than WORTH
-//!   none ───────────────────────▶ some ────────────────────────────▶ … up to MOST
-//!     ▲                             │
-//!     └──── slept longer: halved ───┘
+//!             work came within MOST             work came within MOST
+//!   none ─────────────────────────────▶ some ─────────────────────────▶ … up to MOST
+//!     ▲                                   │
+//!     └───── it came later: halved ───────┘
 //! ```
+//! MOST is longer than a round trip between two containers all of whose wake-ups are slow ones. With less there are two ways to
+//! live: fast, since nobody sleeps, and slow, since everybody sleeps too long to learn that looking pays.
+//!
 //! An idle switch sleeps: its first vain look is its last. Nothing here reads a clock.
 
 use std::time::Duration;
 
-/// A sleep shorter than this was not worth it.
-const WORTH: Duration = Duration::from_micros(60);
+/// The longest that a worker looks in vain, and the latest work that looking would have found.
+const MOST: Duration = Duration::from_micros(150);
 
-/// The longest that a worker looks in vain.
-const MOST: Duration = Duration::from_micros(60);
-
-/// What the first short sleep buys, and the least there is.
+/// What the first short wait buys, and the least there is.
 const LEAST: Duration = Duration::from_micros(10);
 
 #[derive(Debug, Default)]
@@ -32,9 +32,9 @@ impl Patience {
         self.0
     }
 
-    /// The worker looked in vain, slept, and was woken by work after `slept`.
-    pub(super) fn slept(&mut self, slept: Duration) {
-        self.0 = if slept <= WORTH {
+    /// The worker looked in vain and slept; work came `waited` after the look began.
+    pub(super) fn slept(&mut self, waited: Duration) {
+        self.0 = if waited <= MOST {
             (self.0 * 2).clamp(LEAST, MOST)
         } else {
             Some(self.0 / 2).filter(|span| *span >= LEAST).unwrap_or_default()
@@ -59,6 +59,25 @@ mod tests {
             patience.slept(SHORT);
         }
         assert_eq!(patience.span(), MOST);
+    }
+
+    #[test]
+    fn a_round_trip_of_slow_wake_ups_is_short_enough_to_be_learned() {
+        const WAKE_UP: Duration = Duration::from_micros(28);
+        let mut patience = Patience::default();
+        for _ in 0..5 {
+            patience.slept(4 * WAKE_UP);
+        }
+        assert!(patience.span() > 4 * WAKE_UP, "{patience:?}");
+    }
+
+    #[test]
+    fn what_looking_would_not_have_found_is_not_looked_for() {
+        let mut patience = Patience::default();
+        for _ in 0..100 {
+            patience.slept(MOST + Duration::from_micros(1));
+        }
+        assert_eq!(patience.span(), Duration::ZERO);
     }
 
     #[test]

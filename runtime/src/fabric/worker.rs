@@ -158,7 +158,8 @@ impl Worker {
 
     /// Waits for work: awake for as long as that has been paying, then asleep.
     fn wait(&mut self) -> usize {
-        let until = self.clock.now() + self.patience.span();
+        let begun = self.clock.now();
+        let until = begun + self.patience.span();
         loop {
             let count = self.look();
             if count > 0 || self.timers.is_due(self.now) {
@@ -169,10 +170,9 @@ impl Worker {
             }
             thread::yield_now();
         }
-        let asleep = self.now;
-        let count = self.sources.wait(&mut self.events, self.timers.timeout(asleep));
+        let count = self.sources.wait(&mut self.events, self.timers.timeout(self.now));
         self.now = self.clock.now();
-        self.patience.slept(self.now.since(asleep));
+        self.patience.slept(self.now.since(begun));
         count
     }
 
