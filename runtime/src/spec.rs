@@ -6,8 +6,9 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
+    str::FromStr,
 };
 
 use netloom_switch::Mac;
@@ -83,6 +84,44 @@ pub enum NetworkMode {
     },
 }
 
+/// What a name of `--add-host` stands for; written as the command line has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum HostAddress {
+    Ip(IpAddr),
+    /// `host-gateway`: wherever the container reaches the host, docker's word.
+    Gateway,
+}
+
+impl HostAddress {
+    const GATEWAY: &'static str = "host-gateway";
+}
+
+impl FromStr for HostAddress {
+    type Err = AddrParseError;
+
+    fn from_str(word: &str) -> Result<Self, AddrParseError> {
+        if word == Self::GATEWAY { Ok(Self::Gateway) } else { word.parse().map(Self::Ip) }
+    }
+}
+
+impl TryFrom<String> for HostAddress {
+    type Error = AddrParseError;
+
+    fn try_from(word: String) -> Result<Self, AddrParseError> {
+        word.parse()
+    }
+}
+
+impl From<HostAddress> for String {
+    fn from(address: HostAddress) -> Self {
+        match address {
+            HostAddress::Ip(ip) => ip.to_string(),
+            HostAddress::Gateway => HostAddress::GATEWAY.to_owned(),
+        }
+    }
+}
+
 /// The network side of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NetworkSpec {
@@ -92,8 +131,7 @@ pub struct NetworkSpec {
     pub publish: Vec<Publication>,
     pub dns: Vec<IpAddr>,
     pub dns_search: Vec<String>,
-    /// `--add-host`
-    pub add_host: Vec<(String, IpAddr)>,
+    pub add_host: Vec<(String, HostAddress)>,
     pub host_loopback: bool,
 }
 

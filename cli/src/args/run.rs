@@ -6,11 +6,11 @@ use std::{
 };
 
 use clap::{ArgAction, Args};
-use netloom_runtime::spec::{RestartPolicy, Volume};
+use netloom_runtime::spec::{HostAddress, RestartPolicy, Volume};
 use netloom_switch::Mac;
 
 use crate::words::{
-    container::{EnvWord, SecurityOpt, add_host, capability, env, hostname, key_value, label, restart, security_opt},
+    container::{EnvWord, SecurityOpt, add_host, capability, env, hostname, key_value, label, restart, search_domain, security_opt},
     mount::{absolute, device, mount_target, volume},
     network::{NetWord, ip, ipv4, ipv6, mac, mtu, name},
     publish::PublishSpec,
@@ -106,12 +106,12 @@ pub struct NetworkOptions {
     /// A name server in place of the gateway (repeat)
     #[arg(long, value_name = "ADDRESS", value_parser = ip)]
     pub dns: Vec<IpAddr>,
-    /// A domain to search names in (repeat)
-    #[arg(long, value_name = "DOMAIN", value_parser = hostname)]
+    /// A domain to search names in; `.`: none (repeat)
+    #[arg(long, value_name = "DOMAIN", value_parser = search_domain)]
     pub dns_search: Vec<String>,
-    /// One more line of /etc/hosts (repeat)
+    /// One more line of /etc/hosts; `host-gateway` is where this machine is (repeat)
     #[arg(long, value_name = "NAME:ADDRESS", value_parser = add_host)]
-    pub add_host: Vec<(String, IpAddr)>,
+    pub add_host: Vec<(String, HostAddress)>,
     /// Let it reach what listens on this machine's loopback
     #[arg(long)]
     pub host_loopback: bool,

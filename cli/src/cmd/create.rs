@@ -8,7 +8,8 @@ use std::{
 };
 
 use netloom_runtime::spec::{
-    ContainerSpec, LimitSpec, NetworkMode, NetworkRequest, NetworkSpec, ProcessSpec, Publication, RestartPolicy, RootSpec, SecuritySpec,
+    ContainerSpec, HostAddress, LimitSpec, NetworkMode, NetworkRequest, NetworkSpec, ProcessSpec, Publication, RestartPolicy, RootSpec,
+    SecuritySpec,
 };
 
 use super::{Context, container_path, supervisor};
@@ -217,6 +218,7 @@ fn refuse(mode: &NetworkMode, options: &NetworkOptions, process: &ProcessOptions
         NetworkMode::Container { .. } | NetworkMode::Pid { .. } => ("container", "is another container's network", true),
         NetworkMode::Path { .. } => ("ns", "is a network of others", true),
     };
+    let is_host_known = matches!(mode, NetworkMode::Host | NetworkMode::Container { .. });
     let net_sysctl = process.sysctls.iter().any(|(key, _)| key.starts_with("net.") || key.starts_with("net/"));
     let refused = [
         ("-p", !options.publish.is_empty()),
@@ -227,6 +229,7 @@ fn refuse(mode: &NetworkMode, options: &NetworkOptions, process: &ProcessOptions
         ("--network-alias", !options.aliases.is_empty()),
         ("--host-loopback", options.host_loopback),
         ("--dns", shared && !options.dns.is_empty()),
+        ("--add-host NAME:host-gateway", !is_host_known && options.add_host.iter().any(|(_, address)| *address == HostAddress::Gateway)),
         ("--sysctl net.*", shared && net_sysctl),
     ];
     match refused.iter().find(|(_, said)| *said) {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 use netloom_runtime::{
     channel::MESSAGE_MAX,
     protocol::Listener,
-    spec::{Attachment, ContainerSpec, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication},
+    spec::{Attachment, ContainerSpec, HostAddress, NetworkMode, NetworkRequest, NetworkSpec, Protocol, Publication},
 };
 
 use super::{
@@ -120,6 +120,8 @@ fn check_mode(spec: &ContainerSpec) -> Result<()> {
     };
     let has_interface = |check: fn(&NetworkRequest) -> bool| spec.network.networks.iter().any(check);
     let own_namespace = spec.network.mode == NetworkMode::None;
+    let is_host_known = matches!(spec.network.mode, NetworkMode::Host | NetworkMode::Container { .. });
+    let names_gateway = spec.network.add_host.iter().any(|(_, address)| *address == HostAddress::Gateway);
     let refused = [
         ("--publish", !spec.network.publish.is_empty()),
         ("--ip", has_interface(|request| request.ip.is_some())),
@@ -128,6 +130,7 @@ fn check_mode(spec: &ContainerSpec) -> Result<()> {
         ("--mtu", has_interface(|request| request.mtu.is_some())),
         ("--network-alias", has_interface(|request| !request.aliases.is_empty())),
         ("--dns", !own_namespace && !spec.network.dns.is_empty()),
+        ("--add-host NAME:host-gateway", !is_host_known && names_gateway),
         ("--sysctl net.*", !own_namespace && spec.sysctls.iter().any(|(key, _)| key.starts_with("net."))),
     ];
     match refused.iter().find(|(_, given)| *given) {

@@ -161,6 +161,11 @@ impl Container {
         self.record.spec.hostname.as_deref().unwrap_or_else(|| short(&self.record.id))
     }
 
+    /// The domains in which its processes are to look for short names.
+    pub(crate) fn search(&self) -> Vec<String> {
+        self.record.spec.network.dns_search.iter().filter(|domain| *domain != ".").cloned().collect()
+    }
+
     /// Under which names others find it on `network`: its name first.
     pub(crate) fn names_on(&self, network: &str) -> Vec<String> {
         let requests = self.record.spec.network.networks.iter().filter(|request| request.network == network);

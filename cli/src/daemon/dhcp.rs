@@ -42,7 +42,7 @@ use self::{
     table::{Holder, LEASED, Table, behind},
     v6::Client6,
 };
-use super::{Daemon, network::Leases, state::State};
+use super::{Daemon, container::Container, network::Leases, state::State};
 
 /// How often ended leases are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -300,7 +300,7 @@ impl Asker {
             port,
             attachment: tenant.lease.clone(),
             hostname: container.map(|container| container.hostname().to_owned()),
-            search: container.map(|container| container.record.spec.network.dns_search.clone()).unwrap_or_default(),
+            search: container.map(Container::search).unwrap_or_default(),
         })
     }
 

@@ -1,11 +1,14 @@
 //! What a container's networks come to: default routes, resolvers, /etc/hosts, and whether it can be reached from outside. A start
 //! makes it so, and a running container whose networks have changed follows.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use netloom_runtime::{
     protocol::Request,
-    spec::{Attachment, NetworkMode, Plan, Publication},
+    spec::{Attachment, HostAddress, NetworkMode, Plan, Publication},
 };
 
 use super::{
@@ -42,9 +45,36 @@ pub(crate) fn plan(state: &State, container: &Container, mut attachments: Vec<At
     }
     search.extend(network.dns_search.iter().cloned());
     hosts.extend(attachments.iter().flat_map(Attachment::addresses).map(|(ip, _)| (ip, vec![container.hostname().to_owned()])));
-    hosts.extend(network.add_host.iter().map(|(name, ip)| (*ip, vec![name.clone()])));
+    let gateways = gateways(state, container, &attachments);
+    for (name, address) in &network.add_host {
+        let ips = match address {
+            HostAddress::Ip(ip) => std::slice::from_ref(ip),
+            HostAddress::Gateway => gateways.as_slice(),
+        };
+        hosts.extend(ips.iter().map(|ip| (*ip, vec![name.clone()])));
+    }
     let publishes = attachments.iter().any(|attachment| state.publishes_on(&attachment.network));
     Plan { attachments, join_pid, nameservers, search, hosts, publishes }
+}
+
+/// Where the host is for a container with these attachments, whose default routes are set.
+fn gateways(state: &State, container: &Container, attachments: &[Attachment]) -> Vec<IpAddr> {
+    match &container.record.spec.network.mode {
+        NetworkMode::Host => vec![Ipv4Addr::LOCALHOST.into()],
+        NetworkMode::Container { container } => {
+            let of_joined = |joined: &Container| {
+                let mut attachments = joined.leases.clone();
+                set_default_routes(state, &mut attachments);
+                gateways(state, joined, &attachments)
+            };
+            state.find(container).map(of_joined).unwrap_or_default()
+        }
+        _ => {
+            let ipv4 = attachments.iter().filter(|attachment| attachment.default_route).filter_map(|attachment| attachment.gateway);
+            let ipv6 = attachments.iter().filter_map(|attachment| attachment.ipv6).filter(|ipv6| ipv6.default_route);
+            ipv4.map(IpAddr::V4).chain(ipv6.filter_map(|ipv6| ipv6.gateway).map(IpAddr::V6)).collect()
+        }
+    }
 }
 
 /// The default routes go by the first network that leads out, those of IPv4 and of IPv6 each; where none does, by the first with a gateway.

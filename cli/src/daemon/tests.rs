@@ -2,7 +2,7 @@
 
 use netloom_runtime::{
     protocol::{Failure, Request, SupervisorState, ToDaemon, ToSupervisor},
-    spec::{NetworkMode, RestartPolicy},
+    spec::{HostAddress, NetworkMode, RestartPolicy},
 };
 use netloom_switch::Mac;
 
@@ -417,7 +417,7 @@ async fn a_stopped_container_cannot_be_joined_and_a_running_one_is_joined_by_its
     let id = daemon.create(named("web", spec(&[]))).unwrap().id;
     let mut joined = spec(&[]);
     joined.network.mode = NetworkMode::Container { container: "web".to_owned() };
-    joined.network.add_host = vec![("own".to_owned(), "10.9.9.9".parse().unwrap())];
+    joined.network.add_host = vec![("own".to_owned(), HostAddress::Ip([10, 9, 9, 9].into())), ("here".to_owned(), HostAddress::Gateway)];
     assert!(daemon.create(named("side", joined.clone())).unwrap_err().message.contains("not running"));
     let web = Supervisor::new(&daemon, &id).await;
     let first = web.start(Vec::new()).await;
@@ -430,7 +430,9 @@ async fn a_stopped_container_cannot_be_joined_and_a_running_one_is_joined_by_its
     assert_eq!(plan.join_pid, Some(4242));
     assert!(plan.attachments.is_empty() && !first.nameservers.is_empty());
     assert_eq!((plan.nameservers, &plan.hosts[..first.hosts.len()]), (first.nameservers, &first.hosts[..]));
-    assert_eq!(plan.hosts.last().unwrap().1, ["own"]);
+    let gateway = first.attachments[0].gateway.unwrap();
+    let own = [([10, 9, 9, 9].into(), vec!["own".to_owned()]), (gateway.into(), vec!["here".to_owned()])];
+    assert_eq!(plan.hosts[first.hosts.len()..], own);
 }
 
 #[tokio::test(flavor = "current_thread")]
@@ -577,7 +579,7 @@ async fn network_options_that_fit_in_no_message_are_refused_and_so_is_a_plan() {
     let scratch = Scratch::new();
     let daemon = scratch.daemon();
     let mut wanted = spec(&[]);
-    wanted.network.add_host = (0..8000).map(|index| (format!("h{index}"), "10.0.0.1".parse().unwrap())).collect();
+    wanted.network.add_host = (0..8000).map(|index| (format!("h{index}"), HostAddress::Gateway)).collect();
     let error = daemon.create(named("wide", wanted)).unwrap_err();
     assert!(error.message.contains("98304") && error.hint.is_some_and(|hint| hint.contains("--add-host")), "{}", error.message);
     let id = daemon.create(named("wide", spec(&[]))).unwrap().id;

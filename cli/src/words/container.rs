@@ -1,8 +1,6 @@
 //! What a container is made of besides its files and networks: names, environment, signals, capabilities.
 
-use std::net::IpAddr;
-
-use netloom_runtime::spec::RestartPolicy;
+use netloom_runtime::spec::{HostAddress, RestartPolicy};
 use nix::sys::signal::Signal;
 
 use super::{WordError, not, split};
@@ -57,11 +55,16 @@ pub fn restart(word: &str) -> Result<RestartPolicy, WordError> {
 }
 
 /// `--add-host NAME:IP`, or with `=`; IPv6 with or without brackets.
-pub fn add_host(word: &str) -> Result<(String, IpAddr), WordError> {
+pub fn add_host(word: &str) -> Result<(String, HostAddress), WordError> {
     let at = word.find(['=', ':']).ok_or_else(|| WordError::Lacks { word: word.to_owned(), missing: "a `:` and an address" })?;
     let (name, address) = (word.get(..at).unwrap_or_default(), word.get(at + 1..).unwrap_or_default());
     let bare = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
-    Ok((hostname(name)?, super::network::ip(bare)?))
+    Ok((hostname(name)?, bare.parse().map_err(|_| not(bare, "an IP address, or `host-gateway`"))?))
+}
+
+/// `--dns-search`: a domain, or the root, in which there is nothing to search.
+pub fn search_domain(word: &str) -> Result<String, WordError> {
+    if word == "." { Ok(word.to_owned()) } else { hostname(word) }
 }
 
 /// A host name (RFC 1123, 2.1), at most the 64 bytes that Linux takes.
@@ -169,22 +172,25 @@ mod tests {
         takes(
             add_host,
             &[
-                ("db:10.0.0.2", ("db".to_owned(), "10.0.0.2".parse().expect("v4"))),
-                ("db=10.0.0.2", ("db".to_owned(), "10.0.0.2".parse().expect("v4"))),
-                ("db:::1", ("db".to_owned(), "::1".parse().expect("v6"))),
-                ("db.lan:[fd00::1]", ("db.lan".to_owned(), "fd00::1".parse().expect("v6"))),
+                ("db:10.0.0.2", ("db".to_owned(), "10.0.0.2".parse().expect("an address"))),
+                ("db=10.0.0.2", ("db".to_owned(), "10.0.0.2".parse().expect("an address"))),
+                ("db:::1", ("db".to_owned(), "::1".parse().expect("an address"))),
+                ("db.lan:[fd00::1]", ("db.lan".to_owned(), "fd00::1".parse().expect("an address"))),
+                ("mac.lan:host-gateway", ("mac.lan".to_owned(), HostAddress::Gateway)),
             ],
         );
         refuses(
             add_host,
             &[
                 ("db", "`db` lacks a `:` and an address"),
-                ("db:", "`` is not an IP address"),
+                ("db:", "`` is not an IP address, or `host-gateway`"),
                 (":10.0.0.2", "`` is not a host name"),
                 ("a_b-:10.0.0.2", "`a_b-` is not a host name"),
             ],
         );
         refuses(hostname, &[("a..b", "`a..b` is not a host name"), ("web 1", "`web 1` is not a host name")]);
+        takes(search_domain, &[("lab.test", "lab.test".to_owned()), (".", ".".to_owned())]);
+        refuses(search_domain, &[("..", "`..` is not a host name"), ("", "`` is not a host name")]);
         assert!(hostname(&"a".repeat(64)).is_ok() && hostname(&"a".repeat(65)).is_err());
     }
 

@@ -32,7 +32,9 @@ impl Contents {
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n".to_owned()
         });
         let of_host = || search_of(&host_resolv_conf);
-        let search = if plan.search.is_empty() { of_host() } else { plan.search.iter().map(String::as_str).collect() };
+        let mut search = if plan.search.is_empty() { of_host() } else { plan.search.iter().map(String::as_str).collect() };
+        // The root: a way to say that there is nothing to search, which not every C library takes.
+        search.retain(|domain| *domain != ".");
         let resolv_conf = if plan.nameservers.is_empty() { host_resolv_conf.clone() } else { resolv_conf(&plan.nameservers, &search) };
         let mut contents = Self { hosts, hostname: format!("{hostname}\n"), resolv_conf };
         for (address, names) in &plan.hosts {
@@ -104,7 +106,10 @@ mod tests {
         assert_eq!(contents.resolv_conf, "nameserver 172.17.0.1\nsearch lab\n");
         let host = "search old.test\nsearch corp.test\thome.test\nsearches no.test\nnameserver 192.0.2.1\n";
         assert_eq!(Contents::new(&plan, "web", None, host.to_owned()).resolv_conf, "nameserver 172.17.0.1\nsearch lab\n");
+        plan.search = vec![".".to_owned()];
+        assert_eq!(Contents::new(&plan, "web", None, host.to_owned()).resolv_conf, "nameserver 172.17.0.1\n");
         plan.search.clear();
+        assert_eq!(Contents::new(&plan, "web", None, "search .\n".to_owned()).resolv_conf, "nameserver 172.17.0.1\n");
         let inherited = Contents::new(&plan, "web", None, host.to_owned()).resolv_conf;
         assert_eq!(inherited, "nameserver 172.17.0.1\nsearch corp.test home.test\n");
         plan.nameservers.clear();

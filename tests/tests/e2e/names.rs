@@ -153,6 +153,9 @@ fn a_hosts_file_has_the_container_and_what_was_added(nl: &Netloom) {
         assert!(hosts.lines().any(|have| have.split_whitespace().collect::<Vec<_>>() == line), "{line:?} is not in:\n{hosts}");
     }
     assert!(hosts.lines().any(|line| line.split_whitespace().any(|word| word == "box")), "{hosts}");
+    let here = |mode: &str| nl.ok(&format!("run --rm --net={mode} --add-host here:host-gateway sh -c 'grep -w here /etc/hosts'"));
+    assert_eq!(here("bridge").split_whitespace().collect::<Vec<_>>(), ["172.17.0.1", "here"]);
+    assert_eq!(here("host").split_whitespace().collect::<Vec<_>>(), ["127.0.0.1", "here"]);
     assert_eq!(nl.ok("run --rm -h box hostname"), "box");
     assert_eq!(nl.ok("run --rm -h box cat /etc/hostname"), "box");
     assert_eq!(lookup(nl, "--add-host db:192.0.2.7", "db"), Some("192.0.2.7".into()));
@@ -162,6 +165,8 @@ fn a_nameserver_and_a_search_domain_of_ones_own_are_used(nl: &Netloom) {
     let server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
     let conf = nl.ok("run --rm --dns 10.99.0.1 --dns-search example.test cat /etc/resolv.conf");
     assert!(conf.lines().any(|line| line.split_whitespace().eq(["search", "example.test"])), "{conf}");
+    let unsearched = nl.ok("run --rm --dns 10.99.0.1 --dns-search . cat /etc/resolv.conf");
+    assert_eq!(unsearched.lines().collect::<Vec<_>>(), ["nameserver 10.99.0.1"]);
     assert_eq!(lookup(nl, "--dns 10.99.0.1 --dns-search example.test", "files"), Some("203.0.113.9".into()));
     drop(server);
 }

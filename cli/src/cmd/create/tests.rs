@@ -55,6 +55,14 @@ fn modes_without_a_network_of_ours_refuse_its_options_by_name() {
         }
     }
     assert_eq!(refused("--net none -p 80 true"), "`-p` does not go with the network mode `none`, which has no interface");
+    for mode in ["none", "container:pid:1", "ns:/x"] {
+        let message = refused(&format!("--net {mode} --add-host here:host-gateway true"));
+        assert!(message.starts_with("`--add-host NAME:host-gateway` does not go with"), "{message}");
+    }
+    for mode in ["host", "container:web", "blue"] {
+        let hosts = spec(&format!("--net {mode} --add-host here:host-gateway true")).network.add_host;
+        assert_eq!(hosts, [("here".to_owned(), HostAddress::Gateway)]);
+    }
     assert_eq!(spec("--net none --sysctl net.ipv4.ip_forward=1 --dns 9.9.9.9 true").network.mode, NetworkMode::None);
     assert_eq!(spec("--net host --sysctl kernel.msgmax=1 true").network.mode, NetworkMode::Host);
 }
