@@ -8,11 +8,13 @@ use std::{
 };
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     error::{BenchError, Result},
     table::number,
+    targets::{Bound, bounded_by},
 };
 
 mod svg;
@@ -46,7 +48,7 @@ pub(crate) struct Figure {
     cpu: Option<(f64, String)>,
     resident_kib: Option<f64>,
     against: Option<Against>,
-    target: Option<String>,
+    target: Option<Bound>,
     verdict: Option<String>,
 }
 
@@ -59,6 +61,8 @@ struct Against {
     spread: f64,
     quartiles: (f64, f64),
     pairs: usize,
+    /// How many of them reach the target, if there is one.
+    reached: Option<usize>,
     conclusive: bool,
 }
 
@@ -173,22 +177,15 @@ fn against(result: &Value, row: &Value, ratio: &Value) -> Option<Against> {
         spread: ratio.get("spread")?.as_f64()?,
         quartiles: (crate::stats::quantile(&sorted, 0.25), crate::stats::quantile(&sorted, 0.75)),
         pairs: sorted.len(),
+        reached: target(ratio).0.map(|bound| sorted.iter().filter(|&&ratio| bound.holds(ratio)).count()),
         conclusive: ratio.get("conclusive")?.as_bool()?,
         peer,
     })
 }
 
-/// The target in words, and what is said of it.
-fn target(of: &Value) -> (Option<String>, Option<String>) {
-    let target = of.get("target").and_then(Value::as_object).and_then(|target| target.iter().next());
-    let target = target.and_then(|(kind, bound)| {
-        let bound = bound.as_f64()?;
-        Some(match kind.as_str() {
-            "at_least" => format!("≥ {bound}"),
-            "at_most" => format!("≤ {bound}"),
-            _ => format!("1 ± {bound}"),
-        })
-    });
+/// The target, and what is said of it.
+fn target(of: &Value) -> (Option<Bound>, Option<String>) {
+    let target = of.get("target").and_then(|target| Bound::deserialize(target).ok());
     (target, of.get("verdict").and_then(Value::as_str).map(str::to_owned))
 }
 
@@ -220,13 +217,15 @@ fn markdown(figures: &[Figure]) -> String {
             let unsure = if against.conclusive { "" } else { "inconclusive" };
             (peer, format!("{:.2}", against.ratio), format!("{:.0} %", against.spread * 100.0), against.pairs.to_string(), unsure)
         });
-        let missed = figure.against.as_ref().filter(|_| figure.verdict.as_deref() == Some("missed"));
-        let bounded = missed.and_then(|against| crate::targets::bounded_by(&figure.work, &against.peer));
-        let verdict = bounded.map_or_else(
-            || figure.verdict.as_deref().unwrap_or(unsure).to_owned(),
-            |by| format!("missed, bounded by [{by}](#what-bounds-the-rows-that-are-missed)"),
-        );
-        let target = figure.target.as_deref().unwrap_or_default();
+        let verdict = match (figure.verdict.as_deref().unwrap_or(unsure), &figure.against) {
+            ("missed", Some(against)) => bounded_by(&figure.work, &against.peer)
+                .map_or_else(|| "missed".to_owned(), |by| format!("missed, bounded by [{by}](#what-bounds-the-rows-that-are-missed)")),
+            (unsure @ "inconclusive", Some(Against { reached: Some(reached), pairs, .. })) => {
+                format!("{unsure}; {reached} of {pairs} pairs reach it")
+            }
+            (said, _) => said.to_owned(),
+        };
+        let target = figure.target.map(|bound| bound.to_string()).unwrap_or_default();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "| {title}{who} | {ours}{memory} | {peer} | {ratio} | {spread} | {pairs} | {target} | {verdict} |");
     }
@@ -270,6 +269,17 @@ mod tests {
         let text = markdown(&figures(&[report(14.0)]));
         let row = "| TCP | 14.0 Gbit/s; 0.900 CPU s/GB; 4 MiB | vde 1.00; 9.00 CPU s/GB | 14.00 | 2 % | 2 | ≥ 12 | met |";
         assert!(text.contains(row), "{text}");
+    }
+
+    #[test]
+    fn a_row_that_proves_nothing_says_how_many_pairs_reach_its_target() {
+        let mut unsure = report(14.0);
+        let ratio = &mut unsure["results"][0]["rows"][0]["ratios"][0];
+        ratio["verdict"] = json!("inconclusive");
+        ratio["conclusive"] = json!(false);
+        ratio["samples"] = json!([13.0, 11.9, 40.0]);
+        let text = markdown(&figures(&[unsure]));
+        assert!(text.contains("| 3 | ≥ 12 | inconclusive; 2 of 3 pairs reach it |"), "{text}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What netloom must reach against whom: the one table of targets, by work, row and peer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::stats::Summary;
 
 /// What a ratio to a peer, or a value where no peer is named, has to satisfy.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     AtLeast(f64),
@@ -128,6 +128,7 @@ const BOUNDED: &[(&str, &str, &str)] = &[
     ("tcp", "vde", "pacing"),
     ("frames-60", "kernel-bridge", TUN),
     ("udp-64", "kernel-bridge", TUN),
+    ("nat-tcp-down", "pasta", PROCESSORS),
     ("nat-tcp-down", "pasta-1500", PROCESSORS),
     ("nat-tcp-down", "slirp4netns-1500", PROCESSORS),
     ("nat-connects", "pasta", "wake-ups"),
