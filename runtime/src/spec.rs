@@ -131,6 +131,7 @@ pub struct NetworkSpec {
     pub publish: Vec<Publication>,
     pub dns: Vec<IpAddr>,
     pub dns_search: Vec<String>,
+    /// `--add-host`
     pub add_host: Vec<(String, HostAddress)>,
     pub host_loopback: bool,
 }

@@ -43,6 +43,9 @@ pub(crate) fn plan(state: &State, container: &Container, mut attachments: Vec<At
         let by_default = attachments.iter().filter(|attachment| attachment.default_route);
         nameservers.extend(by_default.filter_map(|attachment| attachment.gateway).map(IpAddr::V4));
     }
+    if network.dns_search.iter().any(|domain| domain == ".") {
+        search.clear();
+    }
     search.extend(network.dns_search.iter().cloned());
     hosts.extend(attachments.iter().flat_map(Attachment::addresses).map(|(ip, _)| (ip, vec![container.hostname().to_owned()])));
     let gateways = gateways(state, container, &attachments);
@@ -69,11 +72,7 @@ fn gateways(state: &State, container: &Container, attachments: &[Attachment]) ->
             };
             state.find(container).map(of_joined).unwrap_or_default()
         }
-        _ => {
-            let ipv4 = attachments.iter().filter(|attachment| attachment.default_route).filter_map(|attachment| attachment.gateway);
-            let ipv6 = attachments.iter().filter_map(|attachment| attachment.ipv6).filter(|ipv6| ipv6.default_route);
-            ipv4.map(IpAddr::V4).chain(ipv6.filter_map(|ipv6| ipv6.gateway).map(IpAddr::V6)).collect()
-        }
+        _ => attachments.iter().flat_map(Attachment::gateways).collect(),
     }
 }
 

@@ -59,7 +59,8 @@ pub fn add_host(word: &str) -> Result<(String, HostAddress), WordError> {
     let at = word.find(['=', ':']).ok_or_else(|| WordError::Lacks { word: word.to_owned(), missing: "a `:` and an address" })?;
     let (name, address) = (word.get(..at).unwrap_or_default(), word.get(at + 1..).unwrap_or_default());
     let bare = address.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(address);
-    Ok((hostname(name)?, bare.parse().map_err(|_| not(bare, "an IP address, or `host-gateway`"))?))
+    let parsed = address.parse().or_else(|_| bare.parse().map(HostAddress::Ip));
+    Ok((hostname(name)?, parsed.map_err(|_| not(address, "an IP address, or `host-gateway`"))?))
 }
 
 /// `--dns-search`: a domain, or the root, in which there is nothing to search.
@@ -183,6 +184,7 @@ mod tests {
             add_host,
             &[
                 ("db", "`db` lacks a `:` and an address"),
+                ("db:[host-gateway]", "`[host-gateway]` is not an IP address, or `host-gateway`"),
                 ("db:", "`` is not an IP address, or `host-gateway`"),
                 (":10.0.0.2", "`` is not a host name"),
                 ("a_b-:10.0.0.2", "`a_b-` is not a host name"),

@@ -59,6 +59,10 @@ fn modes_without_a_network_of_ours_refuse_its_options_by_name() {
         let message = refused(&format!("--net {mode} --add-host here:host-gateway true"));
         assert!(message.starts_with("`--add-host NAME:host-gateway` does not go with"), "{message}");
     }
+    for mode in ["host", "container:pid:1", "ns:/x"] {
+        assert!(refused(&format!("--net {mode} --dns-search lab true")).starts_with("`--dns-search` does not go with"));
+    }
+    assert_eq!(spec("--net container:web --dns-search . true").network.dns_search, ["."]);
     for mode in ["host", "container:web", "blue"] {
         let hosts = spec(&format!("--net {mode} --add-host here:host-gateway true")).network.add_host;
         assert_eq!(hosts, [("here".to_owned(), HostAddress::Gateway)]);
