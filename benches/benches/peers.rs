@@ -142,7 +142,8 @@ impl<'a> Bench<'a> {
             }
         }
         print!("{}", self.report);
-        self.options.json.as_deref().map_or(Ok(()), |path| self.report.write_json(path))
+        self.options.json.as_deref().map_or(Ok(()), |path| self.report.write_json(path))?;
+        self.report.check_books()
     }
 
     /// All works on the contenders of one kind, which stay up meanwhile.

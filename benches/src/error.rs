@@ -12,6 +12,10 @@ pub enum BenchError {
     Command { command: String, said: String },
     #[error("{what}")]
     Io { what: String, source: io::Error },
+    #[error("frames are unaccounted for after {works}")]
+    Books { works: String },
+    #[error("{path} is of another machine ({other}) than those before it ({one})")]
+    Machines { path: PathBuf, one: String, other: String },
     #[error("the result cannot be written to {path}")]
     Json { path: PathBuf, source: io::Error },
     #[error("{path} is missing: build it with `cargo build --release`, or name another with --netloom")]

@@ -77,7 +77,11 @@ impl Figures {
             let lacks =
                 || BenchError::Answer { program: path.display().to_string(), answer: text.chars().take(80).collect(), lacks: "a report" };
             let report: Value = serde_json::from_str(&text).map_err(|_| lacks())?;
-            facts = machine(&report).ok_or_else(lacks)?;
+            let of = machine(&report).ok_or_else(lacks)?;
+            if !facts.is_empty() && facts != of {
+                return Err(BenchError::Machines { path: path.clone(), one: facts, other: of });
+            }
+            facts = of;
             collect(&report, &mut figures);
         }
         let figures: Vec<Figure> = figures.into_values().collect();
@@ -134,7 +138,11 @@ fn collect(report: &Value, into: &mut BTreeMap<Key, Figure>) {
                 into.insert((place, subject.clone(), index, String::new()), whole.clone());
             }
             for ratio in list(row, "ratios") {
-                let Some(against) = against(result, row, ratio) else { continue };
+                // Where both lost nothing there is no ratio, and the value is all there is to say.
+                let Some(against) = against(result, row, ratio) else {
+                    into.insert((place, subject.clone(), index, String::new()), whole.clone());
+                    continue;
+                };
                 let key = (place, subject.clone(), index, against.peer.clone());
                 let (target, verdict) = target(ratio);
                 into.insert(key, Figure { against: Some(against), target, verdict, ..whole.clone() });
@@ -215,13 +223,15 @@ fn markdown(figures: &[Figure]) -> String {
         let (peer, ratio, spread, pairs, unsure) = figure.against.as_ref().map_or_else(Default::default, |against| {
             let peer = format!("{} {}{}", against.peer, number(against.value), cpu(against.cpu));
             let unsure = if against.conclusive { "" } else { "inconclusive" };
-            (peer, format!("{:.2}", against.ratio), format!("{:.0} %", against.spread * 100.0), against.pairs.to_string(), unsure)
+            (peer, format!("{:.2}", against.ratio), percent(against.spread), against.pairs.to_string(), unsure)
         });
         let verdict = match (figure.verdict.as_deref().unwrap_or(unsure), &figure.against) {
             ("missed", Some(against)) => bounded_by(&figure.work, &against.peer)
                 .map_or_else(|| "missed".to_owned(), |by| format!("missed, bounded by [{by}](#what-bounds-the-rows-that-are-missed)")),
-            (unsure @ "inconclusive", Some(Against { reached: Some(reached), pairs, .. })) => {
-                format!("{unsure}; {reached} of {pairs} pairs reach it")
+            (unsure @ "inconclusive", Some(Against { reached: Some(reached), pairs, peer, .. })) => {
+                let bound = bounded_by(&figure.work, peer).filter(|_| *reached == 0);
+                let bound = bound.map(|by| format!(", bounded by [{by}](#what-bounds-the-rows-that-are-missed)")).unwrap_or_default();
+                format!("{unsure}; {reached} of {pairs} pairs reach it{bound}")
             }
             (said, _) => said.to_owned(),
         };
@@ -230,6 +240,12 @@ fn markdown(figures: &[Figure]) -> String {
         let _ = writeln!(text, "| {title}{who} | {ours}{memory} | {peer} | {ratio} | {spread} | {pairs} | {target} | {verdict} |");
     }
     text
+}
+
+/// A part in whole percent, but where that would hide on which side of the bound of a conclusion it lies.
+fn percent(part: f64) -> String {
+    let percent = part * 100.0;
+    if percent.round() == 15.0 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
 #[cfg(test)]
@@ -280,6 +296,21 @@ mod tests {
         ratio["samples"] = json!([13.0, 11.9, 40.0]);
         let text = markdown(&figures(&[unsure]));
         assert!(text.contains("| 3 | ≥ 12 | inconclusive; 2 of 3 pairs reach it |"), "{text}");
+    }
+
+    #[test]
+    fn a_row_whose_ratio_cannot_be_formed_shows_its_value() {
+        let mut none = report(14.0);
+        let row = &mut none["results"][0]["rows"][0];
+        row["values"][0]["median"] = json!(0.0);
+        row["ratios"][0]["median"] = Value::Null;
+        let text = markdown(&figures(&[none]));
+        assert!(text.contains("| TCP | 0.000 Gbit/s;"), "{text}");
+    }
+
+    #[test]
+    fn a_spread_beside_the_bound_shows_on_which_side_it_is() {
+        assert_eq!([0.149, 0.152, 0.02, 1.4].map(percent), ["14.9 %", "15.2 %", "2 %", "140 %"]);
     }
 
     #[test]

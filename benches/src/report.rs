@@ -136,6 +136,13 @@ impl Report {
         let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
         fs::write(path, text + "\n").map_err(failed)
     }
+
+    /// A figure of which frames are unaccounted for is none.
+    pub fn check_books(&self) -> Result<()> {
+        let is_wrong = |outcome: &&Outcome| outcome.books.as_ref().is_some_and(|books| !books.wrong.is_empty());
+        let works: Vec<_> = self.results.iter().filter(is_wrong).map(|outcome| outcome.work.name).collect();
+        if works.is_empty() { Ok(()) } else { Err(BenchError::Books { works: works.join(", ") }) }
+    }
 }
 
 /// Text for a terminal or a log.

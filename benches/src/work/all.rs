@@ -137,7 +137,7 @@ pub static ALL: &[Work] = &[
         run: |peer, _| udp::highest(peer, udp::Way::Down, 1400),
         ..NAT
     },
-    // Of RFC 2889, 5.3 to 5.8 and 5.10, where they mean something without wires.
+    // RFC 2889, 5.1, 5.2, 5.5, 5.7, 5.8 and 5.10; README.md says why not the others.
     Work { name: "mesh-full", rows: &[more("fully meshed, four ports, 60-byte frames received", "kpps")], run: mesh::full, ..MESH },
     Work { name: "mesh-one-to-many", rows: &[more("one to three, 60-byte frames received", "kpps")], run: mesh::one_to_many, ..MESH },
     Work {
@@ -158,11 +158,11 @@ pub static ALL: &[Work] = &[
     },
     Work {
         name: "mesh-caching",
-        rows: &[more("address caching capacity: learned from one port, none flooded", "addresses")],
+        rows: &[more("address caching capacity, tried 1,000, 2,000, … 64,000", "addresses")],
         run: mesh::caching,
         ..MESH
     },
-    Work { name: "mesh-learning", rows: &[more("address learning rate", "1000/s")], run: mesh::learning, ..MESH },
+    Work { name: "mesh-learning", rows: &[more("address learning rate, tried up to 400", "kpps")], run: mesh::learning, ..MESH },
     Work { name: "mesh-broadcast", rows: &[more("broadcast, received by each of three", "kpps")], run: mesh::broadcast, ..MESH },
     Work {
         name: "mesh-latency",

@@ -90,7 +90,7 @@ pub(super) fn one_to_many(peer: &Peer, seconds: u32) -> Result<Done> {
 }
 
 /// Offered loads in kpps for each of three senders, before the flood.
-const LOADS: [u32; 5] = [20, 40, 70, 100, 150];
+const LOADS: [u32; 8] = [20, 40, 70, 100, 150, 220, 320, 450];
 
 pub(super) fn many_to_one(peer: &Peer, seconds: u32) -> Result<Done> {
     let macs = introduce(peer)?;
