@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     error::{BenchError, Result},
+    stats::CONCLUSIVE_SPREAD,
     table::number,
     targets::{Bound, bounded_by},
 };
@@ -134,18 +135,14 @@ fn collect(report: &Value, into: &mut BTreeMap<Key, Figure>) {
         for (index, row) in list(result, "rows").iter().enumerate() {
             let whole = figure(&subject, result, row);
             let Some(whole) = whole else { continue };
-            if list(row, "ratios").is_empty() || whole.target.is_some() {
-                into.insert((place, subject.clone(), index, String::new()), whole.clone());
+            let ratios = list(row, "ratios");
+            let compared: Vec<_> = ratios.iter().filter_map(|ratio| compared(&whole, result, row, ratio)).collect();
+            // Where both lost nothing there is no ratio, and the value is all there is to say.
+            if compared.is_empty() || compared.len() < ratios.len() || whole.target.is_some() {
+                into.insert((place, subject.clone(), index, String::new()), whole);
             }
-            for ratio in list(row, "ratios") {
-                // Where both lost nothing there is no ratio, and the value is all there is to say.
-                let Some(against) = against(result, row, ratio) else {
-                    into.insert((place, subject.clone(), index, String::new()), whole.clone());
-                    continue;
-                };
-                let key = (place, subject.clone(), index, against.peer.clone());
-                let (target, verdict) = target(ratio);
-                into.insert(key, Figure { against: Some(against), target, verdict, ..whole.clone() });
+            for (peer, figure) in compared {
+                into.insert((place, subject.clone(), index, peer), figure);
             }
         }
     }
@@ -172,7 +169,14 @@ fn figure(subject: &str, result: &Value, row: &Value) -> Option<Figure> {
     })
 }
 
-fn against(result: &Value, row: &Value, ratio: &Value) -> Option<Against> {
+/// The row beside one peer, and whose it is.
+fn compared(whole: &Figure, result: &Value, row: &Value, ratio: &Value) -> Option<(String, Figure)> {
+    let (target, verdict) = target(ratio);
+    let against = against(result, row, ratio, target)?;
+    Some((against.peer.clone(), Figure { against: Some(against), target, verdict, ..whole.clone() }))
+}
+
+fn against(result: &Value, row: &Value, ratio: &Value, target: Option<Bound>) -> Option<Against> {
     let peer = string(ratio, "to");
     let theirs = named(list(row, "values"), "name", &peer)?;
     let cost = named(list(result, "costs"), "name", &peer);
@@ -185,7 +189,7 @@ fn against(result: &Value, row: &Value, ratio: &Value) -> Option<Against> {
         spread: ratio.get("spread")?.as_f64()?,
         quartiles: (crate::stats::quantile(&sorted, 0.25), crate::stats::quantile(&sorted, 0.75)),
         pairs: sorted.len(),
-        reached: target(ratio).0.map(|bound| sorted.iter().filter(|&&ratio| bound.holds(ratio)).count()),
+        reached: target.map(|bound| sorted.iter().filter(|&&ratio| bound.holds(ratio)).count()),
         conclusive: ratio.get("conclusive")?.as_bool()?,
         peer,
     })
@@ -225,16 +229,7 @@ fn markdown(figures: &[Figure]) -> String {
             let unsure = if against.conclusive { "" } else { "inconclusive" };
             (peer, format!("{:.2}", against.ratio), percent(against.spread), against.pairs.to_string(), unsure)
         });
-        let verdict = match (figure.verdict.as_deref().unwrap_or(unsure), &figure.against) {
-            ("missed", Some(against)) => bounded_by(&figure.work, &against.peer)
-                .map_or_else(|| "missed".to_owned(), |by| format!("missed, bounded by [{by}](#what-bounds-the-rows-that-are-missed)")),
-            (unsure @ "inconclusive", Some(Against { reached: Some(reached), pairs, peer, .. })) => {
-                let bound = bounded_by(&figure.work, peer).filter(|_| *reached == 0);
-                let bound = bound.map(|by| format!(", bounded by [{by}](#what-bounds-the-rows-that-are-missed)")).unwrap_or_default();
-                format!("{unsure}; {reached} of {pairs} pairs reach it{bound}")
-            }
-            (said, _) => said.to_owned(),
-        };
+        let verdict = verdict(figure, figure.verdict.as_deref().unwrap_or(unsure));
         let target = figure.target.map(|bound| bound.to_string()).unwrap_or_default();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "| {title}{who} | {ours}{memory} | {peer} | {ratio} | {spread} | {pairs} | {target} | {verdict} |");
@@ -242,10 +237,21 @@ fn markdown(figures: &[Figure]) -> String {
     text
 }
 
+/// What the last column says: how sure a miss is, and what bounds it.
+fn verdict(figure: &Figure, said: &str) -> String {
+    let Some(against) = &figure.against else { return said.to_owned() };
+    let pairs =
+        against.reached.filter(|_| said == "inconclusive").map(|reached| format!("; {reached} of {} pairs reach it", against.pairs));
+    let is_missed = said == "missed" || (said == "inconclusive" && against.reached == Some(0));
+    let bound = bounded_by(&figure.work, &against.peer).filter(|_| is_missed);
+    let bound = bound.map(|by| format!(", bounded by [{by}](#what-bounds-the-rows-that-are-missed)"));
+    [said, pairs.as_deref().unwrap_or_default(), bound.as_deref().unwrap_or_default()].concat()
+}
+
 /// A part in whole percent, but where that would hide on which side of the bound of a conclusion it lies.
 fn percent(part: f64) -> String {
     let percent = part * 100.0;
-    if percent.round() == 15.0 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
+    if percent.round() == (CONCLUSIVE_SPREAD * 100.0).round() { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
 #[cfg(test)]
