@@ -84,41 +84,35 @@ pub enum NetworkMode {
     },
 }
 
-/// What a name of `--add-host` stands for; written as the command line has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum HostAddress {
-    Ip(IpAddr),
-    /// `host-gateway`: wherever the container reaches the host, docker's word.
-    Gateway,
+impl NetworkMode {
+    /// Whether it is known by which address the container reaches the host.
+    #[must_use]
+    pub const fn knows_host(&self) -> bool {
+        matches!(self, Self::Bridge | Self::Host | Self::Container { .. })
+    }
+
+    /// Whether the container's /etc/resolv.conf is the host's, whole.
+    #[must_use]
+    pub const fn has_hosts_resolver(&self) -> bool {
+        matches!(self, Self::Host | Self::Pid { .. } | Self::Path { .. })
+    }
 }
 
-impl HostAddress {
-    const GATEWAY: &'static str = "host-gateway";
+/// What a name of `--add-host` stands for; written as the command line has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostAddress {
+    /// Wherever the container reaches the host, docker's word.
+    #[serde(rename = "host-gateway")]
+    Gateway,
+    #[serde(untagged)]
+    Ip(IpAddr),
 }
 
 impl FromStr for HostAddress {
     type Err = AddrParseError;
 
     fn from_str(word: &str) -> Result<Self, AddrParseError> {
-        if word == Self::GATEWAY { Ok(Self::Gateway) } else { word.parse().map(Self::Ip) }
-    }
-}
-
-impl TryFrom<String> for HostAddress {
-    type Error = AddrParseError;
-
-    fn try_from(word: String) -> Result<Self, AddrParseError> {
-        word.parse()
-    }
-}
-
-impl From<HostAddress> for String {
-    fn from(address: HostAddress) -> Self {
-        match address {
-            HostAddress::Ip(ip) => ip.to_string(),
-            HostAddress::Gateway => HostAddress::GATEWAY.to_owned(),
-        }
+        if word == "host-gateway" { Ok(Self::Gateway) } else { word.parse().map(Self::Ip) }
     }
 }
 
@@ -376,4 +370,20 @@ pub struct Record {
     pub spec: ContainerSpec,
     /// RFC 3339, UTC.
     pub created: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_s_address_is_kept_as_the_command_line_has_it() {
+        for word in ["192.0.2.7", "2001:db8::1", "host-gateway"] {
+            let address: HostAddress = word.parse().unwrap();
+            let kept = serde_json::to_string(&address).unwrap();
+            assert_eq!(kept, format!("{word:?}"));
+            assert_eq!(serde_json::from_str::<HostAddress>(&kept).unwrap(), address);
+        }
+        assert!(serde_json::from_str::<HostAddress>("\"somewhere\"").is_err());
+    }
 }

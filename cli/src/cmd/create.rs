@@ -218,9 +218,7 @@ fn refuse(mode: &NetworkMode, options: &NetworkOptions, process: &ProcessOptions
         NetworkMode::Container { .. } | NetworkMode::Pid { .. } => ("container", "is another container's network", true),
         NetworkMode::Path { .. } => ("ns", "is a network of others", true),
     };
-    let is_host_known = matches!(mode, NetworkMode::Host | NetworkMode::Container { .. });
-    // Its /etc/resolv.conf is the host's, whole.
-    let is_hosts_resolver = matches!(mode, NetworkMode::Host | NetworkMode::Pid { .. } | NetworkMode::Path { .. });
+    let names_host = options.add_host.iter().any(|(_, address)| *address == HostAddress::Gateway);
     let net_sysctl = process.sysctls.iter().any(|(key, _)| key.starts_with("net.") || key.starts_with("net/"));
     let refused = [
         ("-p", !options.publish.is_empty()),
@@ -231,8 +229,8 @@ fn refuse(mode: &NetworkMode, options: &NetworkOptions, process: &ProcessOptions
         ("--network-alias", !options.aliases.is_empty()),
         ("--host-loopback", options.host_loopback),
         ("--dns", shared && !options.dns.is_empty()),
-        ("--dns-search", is_hosts_resolver && !options.dns_search.is_empty()),
-        ("--add-host NAME:host-gateway", !is_host_known && options.add_host.iter().any(|(_, address)| *address == HostAddress::Gateway)),
+        ("--dns-search", mode.has_hosts_resolver() && !options.dns_search.is_empty()),
+        ("--add-host NAME:host-gateway", !mode.knows_host() && names_host),
         ("--sysctl net.*", shared && net_sysctl),
     ];
     match refused.iter().find(|(_, said)| *said) {

@@ -120,9 +120,7 @@ fn check_mode(spec: &ContainerSpec) -> Result<()> {
     };
     let has_interface = |check: fn(&NetworkRequest) -> bool| spec.network.networks.iter().any(check);
     let own_namespace = spec.network.mode == NetworkMode::None;
-    let is_host_known = matches!(spec.network.mode, NetworkMode::Host | NetworkMode::Container { .. });
-    let is_hosts_resolver = matches!(spec.network.mode, NetworkMode::Host | NetworkMode::Pid { .. } | NetworkMode::Path { .. });
-    let names_gateway = spec.network.add_host.iter().any(|(_, address)| *address == HostAddress::Gateway);
+    let names_host = spec.network.add_host.iter().any(|(_, address)| *address == HostAddress::Gateway);
     let refused = [
         ("--publish", !spec.network.publish.is_empty()),
         ("--ip", has_interface(|request| request.ip.is_some())),
@@ -131,8 +129,8 @@ fn check_mode(spec: &ContainerSpec) -> Result<()> {
         ("--mtu", has_interface(|request| request.mtu.is_some())),
         ("--network-alias", has_interface(|request| !request.aliases.is_empty())),
         ("--dns", !own_namespace && !spec.network.dns.is_empty()),
-        ("--dns-search", is_hosts_resolver && !spec.network.dns_search.is_empty()),
-        ("--add-host NAME:host-gateway", !is_host_known && names_gateway),
+        ("--dns-search", spec.network.mode.has_hosts_resolver() && !spec.network.dns_search.is_empty()),
+        ("--add-host NAME:host-gateway", !spec.network.mode.knows_host() && names_host),
         ("--sysctl net.*", !own_namespace && spec.sysctls.iter().any(|(key, _)| key.starts_with("net."))),
     ];
     match refused.iter().find(|(_, given)| *given) {
