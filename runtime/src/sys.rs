@@ -82,6 +82,34 @@ pub(crate) mod ethtool {
     }
 }
 
+/// Waiting for many descriptors.
+pub(crate) mod epoll {
+    use std::{
+        os::fd::{AsRawFd, BorrowedFd},
+        ptr,
+        time::Duration,
+    };
+
+    use libc::c_int;
+    use nix::{
+        errno::Errno,
+        sys::{epoll::EpollEvent, time::TimeSpec},
+    };
+
+    /// Waits to the nanosecond (epoll_pwait2(2), Linux 5.11), without a timeout for as long as it takes; gives the number of events.
+    ///
+    /// Errors: EINTR.
+    pub(crate) fn wait(epoll: BorrowedFd<'_>, events: &mut [EpollEvent], timeout: Option<Duration>) -> nix::Result<usize> {
+        let timeout = timeout.map(TimeSpec::from_duration);
+        let timeout = timeout.as_ref().map_or(ptr::null(), |timeout| ptr::from_ref(timeout.as_ref()));
+        let (events, room) = (events.as_mut_ptr(), c_int::try_from(events.len()).unwrap_or(c_int::MAX));
+        // SAFETY: the kernel writes at most `room` events into as many (each is an epoll_event and nothing else), and reads a timespec
+        // that outlives the call, or none; no signal mask is given.
+        let count = unsafe { libc::syscall(libc::SYS_epoll_pwait2, epoll.as_raw_fd(), events, room, timeout, ptr::null::<u8>(), 0_usize) };
+        Errno::result(count).map(|count| count as usize)
+    }
+}
+
 /// Descriptors as such.
 pub(crate) mod fd {
     use libc::c_uint;

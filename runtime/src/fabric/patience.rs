@@ -2,7 +2,8 @@
 //!
 //! Waking a sleeping thread costs more than handling a frame: an interrupt to another processor and, in a virtual machine, a way
 //! through its host. Between the frames of a busy connection there are a few microseconds, so a worker that has just had work
-//! looks once more, and once more, and gives its processor to whoever wants it each time. It does so only while that pays:
+//! looks once more, and once more, and yields its processor each time (which only tells the kernel's scheduler about the daemon's own
+//! group: a container in another waits for its turn). It does so only while that pays:
 //!
 //! ```text
 //!             work came within MOST             work came within MOST

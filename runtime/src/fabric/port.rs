@@ -13,13 +13,13 @@ use netloom_switch::{
     Mac, PortCounters, PortId, Time, Verdict,
     gateway::{Flow, Gateway, LeaseReply, Readiness, SocketId, View},
 };
-use nix::sys::epoll::EpollFlags;
 
 use super::{
     ListenerConfig, ListenerId, NetworkId,
     burst::Burst,
     datagrams::Datagrams,
     egress::EgressTable,
+    ingress::Ingress,
     listeners::{Accepted, Acceptor, Listener, Listeners},
     network::Network,
     outside::Host,
@@ -27,7 +27,7 @@ use super::{
     port_io::{PortIo, RecvError},
     run::Run,
     sockets::{self, HostSocket, Sockets},
-    sources::{Source, Sources, Token},
+    sources::Sources,
     timers::{Due, Timers},
     worker::Slot,
 };
@@ -78,10 +78,7 @@ pub(super) struct Port {
     neighbours: Vec<(IpAddr, Mac)>,
     sockets: Sockets,
     listeners: Listeners,
-    /// `None` between two workers, and when there will be no more frames.
-    frames: Option<Token>,
-    /// It is on the worker's ready list.
-    queued: bool,
+    ingress: Ingress,
     /// When the worker looks at the gateway next.
     armed: Option<Time>,
     pace: Pace,
@@ -110,8 +107,7 @@ impl Port {
             neighbours,
             sockets,
             listeners: Listeners::default(),
-            frames: None,
-            queued: false,
+            ingress: Ingress::default(),
             armed: None,
             pace: Pace::default(),
             took: Duration::ZERO,
@@ -120,8 +116,7 @@ impl Port {
 
     /// Takes its place on a worker. What became ready on the way is reported anew.
     pub(super) fn settle(&mut self, at: &mut Place<'_>) -> nix::Result<()> {
-        self.frames = Some(at.sources.add(self.io.readiness(), Source::Frames(at.slot), EpollFlags::EPOLLIN)?);
-        self.queued = false;
+        self.ingress.watch(self.io.readiness(), at)?;
         self.listeners.resume(at.slot, at.sources)?;
         for lost in self.sockets.resume(at.slot, at.sources) {
             self.sockets.close(lost, at.sources);
@@ -133,7 +128,7 @@ impl Port {
 
     /// Leaves its worker.
     pub(super) fn park(&mut self, at: &mut Place<'_>) {
-        self.stop_frames(at.sources);
+        self.ingress.stop(self.io.readiness(), at);
         self.listeners.suspend(at.slot, at.sources, at.timers);
         self.sockets.suspend(at.sources);
         at.timers.disarm(&mut self.armed, Due::Gateway(at.slot));
@@ -189,20 +184,27 @@ impl Port {
                         let ports = self.serve(at, &table, burst, room);
                         (frames, bytes, written) = (frames + 1, bytes + held.len * ports, written + ports);
                     }
-                    Err(RecvError::Unfit { len, reason }) => network.switch.refuse(self.key.port, len, reason),
+                    Err(RecvError::Unfit { len, reason }) => {
+                        network.switch.refuse(self.key.port, len, reason);
+                        self.ingress.read(1, len);
+                    }
                     Err(ended) => end = Some(ended),
                 }
             }
             burst.flush(&table, &self.counters);
+            self.ingress.read(frames, bytes);
             left = left.saturating_sub(asked.max(written));
             asked = self.pace.next(asked, frames, bytes);
             match end {
                 None => (),
                 Some(RecvError::Closed) => {
-                    self.stop_frames(at.sources);
+                    self.ingress.stop(self.io.readiness(), at);
                     return Progress::Done;
                 }
-                Some(_) => return Progress::Done,
+                Some(_) => {
+                    self.ingress.emptied(self.io.readiness(), at);
+                    return Progress::Done;
+                }
             }
         }
         Progress::More
@@ -320,13 +322,8 @@ impl Port {
         self.listeners.acceptor(id)
     }
 
-    /// Puts the port on the ready list, where it stands at most once.
-    pub(super) fn queue(&mut self) -> Option<Token> {
-        if std::mem::replace(&mut self.queued, true) { None } else { self.frames }
-    }
-
-    pub(super) fn unqueue(&mut self) {
-        self.queued = false;
+    pub(super) fn ingress(&mut self) -> &mut Ingress {
+        &mut self.ingress
     }
 
     pub(super) fn set_view(&mut self, view: View) {
@@ -336,12 +333,6 @@ impl Port {
 
     pub(super) fn flows(&self, now: Time) -> Vec<Flow> {
         self.gateway.flows(now)
-    }
-
-    fn stop_frames(&mut self, sources: &mut Sources) {
-        if let Some(token) = self.frames.take() {
-            sources.remove(token, self.io.readiness());
-        }
     }
 
     fn gateway<R>(&mut self, at: &mut Place<'_>, what: impl FnOnce(&mut Gateway, &mut Host<'_>) -> R) -> R {

@@ -6,12 +6,16 @@
 //! An event carries a token, entry and generation. The generation changes when the entry is given up, so that an event which was
 //! on its way when its descriptor was closed reaches nobody, whatever was opened since.
 
-use std::os::fd::BorrowedFd;
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    time::Duration,
+};
 
 use netloom_switch::gateway::SocketId;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::{ListenerId, worker::Slot};
+use crate::sys;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +94,15 @@ impl Sources {
         self.entries.get(token.entry as usize).filter(|entry| entry.generation == token.generation)?.source
     }
 
-    /// Waits; an interrupted wait is an empty one.
-    pub(super) fn wait(&self, events: &mut [EpollEvent], timeout: EpollTimeout) -> usize {
-        self.epoll.wait(events, timeout).unwrap_or(0)
+    /// Watches a descriptor for something else. What of that is ready already is reported by the next wait.
+    pub(super) fn set_interest(&mut self, token: Token, fd: BorrowedFd<'_>, interest: EpollFlags) {
+        // It is in the set, or its file is gone and it left by itself.
+        let _ = self.epoll.modify(fd, &mut EpollEvent::new(interest | EpollFlags::EPOLLET, token.data()));
+    }
+
+    /// Waits, without a timeout for as long as it takes; an interrupted wait is an empty one.
+    pub(super) fn wait(&self, events: &mut [EpollEvent], timeout: Option<Duration>) -> usize {
+        sys::epoll::wait(self.epoll.0.as_fd(), events, timeout).unwrap_or(0)
     }
 
     pub(super) fn token(event: &EpollEvent) -> Token {
@@ -126,7 +136,7 @@ mod tests {
         let first = EventFd::from_value(1).unwrap();
         let token = sources.add(first.as_fd(), Source::Socket(Slot(0), SocketId(7)), EpollFlags::EPOLLIN).unwrap();
         let mut events = [EpollEvent::empty(); 4];
-        assert_eq!(sources.wait(&mut events, EpollTimeout::ZERO), 1);
+        assert_eq!(sources.wait(&mut events, Some(Duration::ZERO)), 1);
         // While the event is on its way, the socket is closed and its number used again.
         sources.forget(token);
         drop(first);
@@ -147,6 +157,6 @@ mod tests {
         sources.remove(token, copy.as_fd());
         drop(copy);
         bell.write(1).unwrap();
-        assert_eq!(sources.wait(&mut [EpollEvent::empty(); 4], EpollTimeout::ZERO), 0);
+        assert_eq!(sources.wait(&mut [EpollEvent::empty(); 4], Some(Duration::ZERO)), 0);
     }
 }

@@ -4,10 +4,9 @@
 //! however many ports are idle. An instant is a promise to look *no later than*; it is only ever moved to be sooner, so a busy
 //! flow that puts its timer off with every segment costs nothing here.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use netloom_switch::Time;
-use nix::sys::epoll::EpollTimeout;
 
 use super::{ListenerId, worker::Slot};
 
@@ -16,6 +15,8 @@ use super::{ListenerId, worker::Slot};
 pub(super) enum Due {
     /// The MAC tables.
     Ageing,
+    /// A port's frames, while they gather.
+    Frames(Slot),
     /// A port's gateway.
     Gateway(Slot),
     /// A listener that could not accept for want of descriptors.
@@ -54,10 +55,9 @@ impl Timers {
         if self.is_due(now) { self.0.pop_first().map(|(_, due)| due) } else { None }
     }
 
-    /// How long to wait at most. In whole milliseconds, rounded up: a timer is never early, so a turn is never wasted.
-    pub(super) fn timeout(&self, now: Time) -> EpollTimeout {
-        let Some((at, _)) = self.0.first() else { return EpollTimeout::NONE };
-        EpollTimeout::try_from(at.since(now).as_nanos().div_ceil(1_000_000)).unwrap_or(EpollTimeout::MAX)
+    /// How long to wait at most.
+    pub(super) fn timeout(&self, now: Time) -> Option<Duration> {
+        self.0.first().map(|(at, _)| at.since(now))
     }
 }
 
@@ -82,11 +82,11 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_ends_after_the_timer_and_never_before() {
+    fn a_wait_ends_when_the_first_timer_is_due() {
         let mut timers = Timers::default();
-        assert_eq!(timers.timeout(Time::ZERO), EpollTimeout::NONE);
+        assert_eq!(timers.timeout(Time::ZERO), None);
         timers.arm(&mut None, Some(Time::from_nanos(5 * MS + 1)), Due::Gateway(Slot(0)));
-        assert_eq!(timers.timeout(Time::ZERO), EpollTimeout::from(6u8));
-        assert_eq!(timers.timeout(Time::from_nanos(9 * MS)), EpollTimeout::ZERO);
+        assert_eq!(timers.timeout(Time::ZERO), Some(Duration::from_nanos(5 * MS + 1)));
+        assert_eq!(timers.timeout(Time::from_nanos(9 * MS)), Some(Duration::ZERO));
     }
 }

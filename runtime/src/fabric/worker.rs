@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use netloom_switch::{
@@ -18,7 +18,7 @@ use netloom_switch::{
     gateway::{Flow, Readiness, View},
     switch::AGE_EVERY,
 };
-use nix::sys::epoll::{EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
 
 use super::{
     FlowReport, NetworkId,
@@ -151,7 +151,7 @@ impl Worker {
 
     /// What is ready now. The clock is read once it is known.
     fn look(&mut self) -> usize {
-        let count = self.sources.wait(&mut self.events, EpollTimeout::ZERO);
+        let count = self.sources.wait(&mut self.events, Some(Duration::ZERO));
         self.now = self.clock.now();
         count
     }
@@ -185,7 +185,7 @@ impl Worker {
                 self.rung = true;
             }
             Some(Source::Frames(slot)) => {
-                let queued = self.with_port(slot, |port, _, _| port.queue()).flatten();
+                let queued = self.with_port(slot, |port, _, _| port.ingress().queue()).flatten();
                 self.ready.extend(queued);
             }
             Some(Source::Listener(slot, id)) => {
@@ -218,7 +218,7 @@ impl Worker {
                 let progress = port.receive(at, burst);
                 port.arm(at);
                 if progress == Progress::Done {
-                    port.unqueue();
+                    port.ingress().unqueue();
                 }
                 progress
             }),
@@ -279,6 +279,10 @@ impl Worker {
     fn look_at(&mut self, due: Due) {
         match due {
             Due::Ageing => self.age_all(),
+            Due::Frames(slot) => {
+                let queued = self.with_port(slot, |port, _, _| port.ingress().look()).flatten();
+                self.ready.extend(queued);
+            }
             Due::Gateway(slot) => _ = self.with_port(slot, |port, at, _| port.timer(at)),
             Due::Accept(slot, id) => {
                 let queued = self.with_port(slot, |port, _, _| {
