@@ -96,9 +96,13 @@ pub(crate) mod epoll {
         sys::{epoll::EpollEvent, time::TimeSpec},
     };
 
-    /// Waits to the nanosecond (epoll_pwait2(2), Linux 5.11), without a timeout for as long as it takes; gives the number of events.
+    /// The kernel's timespec of this call has 64 bits twice, everywhere.
+    const _: () = assert!(size_of::<libc::timespec>() == 16);
+
+    /// Waits (epoll_pwait2(2), Linux 5.11), without a timeout for as long as it takes, else to the nanosecond and the thread's timer slack;
+    /// gives the number of events.
     ///
-    /// Errors: EINTR.
+    /// Errors: EINTR; ENOSYS or EPERM where a seccomp filter does not know the call.
     pub(crate) fn wait(epoll: BorrowedFd<'_>, events: &mut [EpollEvent], timeout: Option<Duration>) -> nix::Result<usize> {
         let timeout = timeout.map(TimeSpec::from_duration);
         let timeout = timeout.as_ref().map_or(ptr::null(), |timeout| ptr::from_ref(timeout.as_ref()));

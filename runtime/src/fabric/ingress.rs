@@ -62,8 +62,8 @@ impl Ingress {
     }
 
     /// So many frames were read at once, of so many bytes together.
-    pub(super) fn read(&mut self, frames: usize, bytes: usize) {
-        self.moderation.read(frames, bytes);
+    pub(super) fn read(&mut self, now: Time, frames: usize, bytes: usize) {
+        self.moderation.read(now, frames, bytes);
     }
 
     /// The port had no more frames.
@@ -123,7 +123,7 @@ mod tests {
             assert_eq!(bench.events(), 1, "backlog {backlog} was not announced");
             assert!(ingress.queue().is_some());
             read();
-            ingress.read(1000, 60_000);
+            ingress.read(Time::from_nanos(backlog * 1_000_000), 1000, 60_000);
             ingress.emptied(port.as_fd(), &mut bench.at(backlog));
             ingress.unqueue();
         }
@@ -147,7 +147,7 @@ mod tests {
         let mut ingress = Ingress::default();
         ingress.watch(port.as_fd(), &mut bench.at(0)).unwrap();
         for backlog in 1..=3 {
-            ingress.read(1000, 60_000);
+            ingress.read(Time::from_nanos(backlog * 1_000_000), 1000, 60_000);
             ingress.emptied(port.as_fd(), &mut bench.at(backlog));
         }
         ingress.stop(port.as_fd(), &mut bench.at(3));

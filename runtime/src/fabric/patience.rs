@@ -35,11 +35,16 @@ impl Patience {
 
     /// The worker looked in vain and slept; work came `waited` after the look began.
     pub(super) fn slept(&mut self, waited: Duration) {
-        self.0 = if waited <= MOST {
-            (self.0 * 2).clamp(LEAST, MOST)
+        if waited <= MOST {
+            self.0 = (self.0 * 2).clamp(LEAST, MOST);
         } else {
-            Some(self.0 / 2).filter(|span| *span >= LEAST).unwrap_or_default()
-        };
+            self.woken();
+        }
+    }
+
+    /// The worker looked in vain and slept; it was a timer that woke it.
+    pub(super) fn woken(&mut self) {
+        self.0 = Some(self.0 / 2).filter(|span| *span >= LEAST).unwrap_or_default();
     }
 }
 
@@ -78,6 +83,13 @@ mod tests {
         for _ in 0..100 {
             patience.slept(MOST + Duration::from_micros(1));
         }
+        assert_eq!(patience.span(), Duration::ZERO);
+    }
+
+    #[test]
+    fn timers_are_not_looked_for() {
+        let mut patience = Patience(MOST);
+        (0..10).for_each(|_| patience.woken());
         assert_eq!(patience.span(), Duration::ZERO);
     }
 

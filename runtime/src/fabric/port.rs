@@ -59,7 +59,7 @@ pub(super) struct Place<'a> {
 /// Whether something is left for the next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Readiness will tell when there is more.
+    /// An event or the clock will tell when there is more.
     Done,
     More,
 }
@@ -177,22 +177,23 @@ impl Port {
         let (mut left, mut asked) = (FRAMES, self.pace.begin());
         while left > 0 {
             asked = burst.read(&*self.io, asked.min(left));
-            let (mut frames, mut bytes, mut written, mut end) = (0, 0, 0, None);
+            let (mut frames, mut came, mut bytes, mut written, mut end) = (0, 0, 0, 0, None);
             for room in 0..asked {
                 match burst.held(room) {
                     Ok(held) => {
                         let ports = self.serve(at, &table, burst, room);
-                        (frames, bytes, written) = (frames + 1, bytes + held.len * ports, written + ports);
+                        (frames, came) = (frames + 1, came + held.len);
+                        (bytes, written) = (bytes + held.len * ports, written + ports);
                     }
                     Err(RecvError::Unfit { len, reason }) => {
                         network.switch.refuse(self.key.port, len, reason);
-                        self.ingress.read(1, len);
+                        self.ingress.read(at.now, 1, len);
                     }
                     Err(ended) => end = Some(ended),
                 }
             }
             burst.flush(&table, &self.counters);
-            self.ingress.read(frames, bytes);
+            self.ingress.read(at.now, frames, came);
             left = left.saturating_sub(asked.max(written));
             asked = self.pace.next(asked, frames, bytes);
             match end {

@@ -62,7 +62,10 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn new() -> nix::Result<Self> {
-        Ok(Self { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, entries: Vec::new(), free: Vec::new() })
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        // Where the call is forbidden (a seccomp profile of old), nobody would wait and nobody would hear.
+        sys::epoll::wait(epoll.0.as_fd(), &mut [EpollEvent::empty()], Some(Duration::ZERO))?;
+        Ok(Self { epoll, entries: Vec::new(), free: Vec::new() })
     }
 
     /// Watches a descriptor. What is ready already is reported by the next wait.

@@ -361,6 +361,40 @@ fn a_busy_port_leaves_a_quiet_one_its_turn() {
 }
 
 #[test]
+fn a_port_that_moves_while_its_frames_gather_is_heard() {
+    const BACKLOG: usize = 600;
+    const AHEAD: usize = 100;
+    const TURN: usize = 32;
+    let (fabric, network) = fabric(1);
+    let [busy, sink] = [2, 3].map(|host| attach(&fabric, network, host));
+    sink.send(Mac::BROADCAST, "here I am");
+    busy.expect(&sink, Mac::BROADCAST, "here I am");
+    let mut worker = turned_by_hand(&fabric, network, &[busy.port]);
+    let mut heard = 0;
+    for backlog in 1..=5 {
+        (0..AHEAD).for_each(|_| busy.send(sink.mac, "noise"));
+        // What a turn takes comes again: the queue is never empty.
+        for _ in 0..BACKLOG / TURN {
+            assert!(worker.turn().is_continue());
+            heard += sink.heard().len();
+            (0..TURN).for_each(|_| busy.send(sink.mac, "noise"));
+        }
+        eventually("all frames arrive", || {
+            assert!(worker.turn().is_continue());
+            heard += sink.heard().len();
+            heard == backlog * (AHEAD + BACKLOG / TURN * TURN)
+        });
+    }
+    let key = PortKey { network, port: busy.port };
+    let port = worker.take(key).unwrap();
+    busy.send(sink.mac, "on the way");
+    let mut next = turned_by_hand(&fabric, network, &[]);
+    next.give(port).map_err(|(_, errno)| errno).unwrap();
+    assert!(next.turn().is_continue());
+    assert_eq!(sink.heard(), [frame(sink.mac, busy.mac, "on the way")]);
+}
+
+#[test]
 fn a_frame_to_many_ports_counts_as_many_against_its_turn() {
     let (fabric, network) = fabric(1);
     let all = [2, 3, 4, 5, 6, 7].map(|host| attach(&fabric, network, host));

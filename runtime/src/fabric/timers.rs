@@ -1,6 +1,6 @@
 //! When a worker has to look at something although nothing happened.
 //!
-//! One ordered set holds at most one instant for each port and each listener: a turn with nothing due looks at its first entry,
+//! One ordered set holds at most two instants for each port and one for each listener: a turn with nothing due looks at its first entry,
 //! however many ports are idle. An instant is a promise to look *no later than*; it is only ever moved to be sooner, so a busy
 //! flow that puts its timer off with every segment costs nothing here.
 

@@ -172,7 +172,11 @@ impl Worker {
         }
         let count = self.sources.wait(&mut self.events, self.timers.timeout(self.now));
         self.now = self.clock.now();
-        self.patience.slept(self.now.since(begun));
+        if count > 0 {
+            self.patience.slept(self.now.since(begun));
+        } else {
+            self.patience.woken();
+        }
         count
     }
 
@@ -280,6 +284,8 @@ impl Worker {
         match due {
             Due::Ageing => self.age_all(),
             Due::Frames(slot) => {
+                // What gathers is not waited for awake.
+                self.patience = Patience::default();
                 let queued = self.with_port(slot, |port, _, _| port.ingress().look()).flatten();
                 self.ready.extend(queued);
             }
