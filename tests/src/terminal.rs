@@ -91,11 +91,12 @@ impl Terminal {
         self.expect(answer);
     }
 
-    /// Changes the window's size; the kernel sends SIGWINCH to whoever is in front.
+    /// Changes the window's size; the kernel sends SIGWINCH to whoever is in front. stty sets one after the other: who sees the new rows
+    /// sees the new columns.
     #[track_caller]
     pub fn resize(&self, rows: u16, columns: u16) {
         let (rows, columns) = (rows.to_string(), columns.to_string());
-        let status = Command::new("stty").arg("-F").arg(self.path()).args(["rows", &rows, "cols", &columns]).status();
+        let status = Command::new("stty").arg("-F").arg(self.path()).args(["cols", &columns, "rows", &rows]).status();
         assert!(status.expect("stty runs").success(), "the terminal takes a new size");
     }
 
