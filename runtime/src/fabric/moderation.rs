@@ -11,8 +11,8 @@
 //!       └─────────────────────────── not again for CALM ────────────────────────────┘
 //! ```
 //!
-//! Frames of a stream are not gathered: cut by the receiver's end they are large and few, and cut by the sender's they are bound by
-//! its window, so that the queue is soon found empty. Nothing here reads a clock.
+//! Frames of a stream are not gathered: with segmentation offload they are large and few; without, the sender's window bounds how many
+//! wait. Nothing here reads a clock.
 
 use std::time::Duration;
 
