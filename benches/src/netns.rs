@@ -78,6 +78,15 @@ impl Netns {
         Ok(())
     }
 
+    /// Makes `name` what new TCP sockets of this namespace begin with, as long as the value lives.
+    pub fn with_congestion_control(&self, name: &str) -> Result<CongestionControl> {
+        let mut read = self.command("cat");
+        read.arg(CONGESTION_CONTROL);
+        let made = CongestionControl { netns: self.alias(), found: run(read)?.trim().to_owned() };
+        made.set(name)?;
+        Ok(made)
+    }
+
     pub fn link(&self, device: &str) -> Result<Link> {
         let command = format!("ip -n {} -s -j link show {device}", self.name);
         Link::parse(&command, &run(crate::process::command(&command))?)
@@ -90,6 +99,31 @@ impl Drop for Netns {
         if !self.is_alias {
             let _ = sh(&format!("ip netns del {}", self.name));
         }
+    }
+}
+
+/// Of the network namespace of whoever opens it.
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+
+/// The congestion control of a namespace is another; dropping this puts back what it was.
+#[derive(Debug)]
+pub struct CongestionControl {
+    netns: Netns,
+    found: String,
+}
+
+impl CongestionControl {
+    fn set(&self, name: &str) -> Result<()> {
+        let mut write = self.netns.command("sh");
+        write.args(["-c", "printf %s \"$0\" > \"$1\"", name, CONGESTION_CONTROL]);
+        run(write).map(drop)
+    }
+}
+
+impl Drop for CongestionControl {
+    fn drop(&mut self) {
+        // A namespace that is gone has none.
+        let _ = self.set(&self.found);
     }
 }
 

@@ -70,6 +70,14 @@ pub static ALL: &[Suite] = &[
     },
     Suite { name: "nat-raised", works: &["nat-tcp"], peers: &["slirp4netns-raised", "pasta-raised"], minutes: 4.0, ..PARTS },
     Suite { name: "nat-1500", works: &["nat-tcp"], peers: &["slirp4netns-1500", "pasta-1500"], minutes: 4.0, ..PARTS },
+    Suite {
+        name: "nat-cubic",
+        works: &["nat-cubic"],
+        peers: &["slirp4netns", "pasta", "slirp4netns-1500", "pasta-1500"],
+        seconds: 1,
+        minutes: 7.0,
+        ..PARTS
+    },
     Suite { name: "nat-udp-up", works: &["nat-udp-64-up", "nat-udp-1400-up"], peers: &["pasta"], minutes: 8.0, ..PARTS },
     Suite { name: "nat-udp-down", works: &["nat-udp-64-down", "nat-udp-1400-down"], peers: &["pasta"], minutes: 8.0, ..PARTS },
     Suite { name: "nat-udp-slirp", works: &["nat-udp-64-up", "nat-udp-64-down"], peers: &["slirp4netns"], minutes: 8.0, ..PARTS },

@@ -15,30 +15,26 @@ const fn less(title: &'static str, unit: &'static str) -> Row {
     Row { title, unit, more_is_better: false }
 }
 
-/// Linux's own default, whatever the machine's.
-const CUBIC: &[&str] = &["-C", "cubic"];
-
 const SWITCH: Work = Work {
     name: "",
     kind: Kind::Switch,
     rows: &[],
     quantity: "GB",
     mtu: ETHERNET,
+    congestion_control: None,
     run: |peer, seconds| iperf::streams(peer, seconds, &[&[]]),
 };
+/// Linux's own default, whatever the machine's.
+const CUBIC: Option<&str> = Some("cubic");
 const NAT: Work = Work { kind: Kind::Nat, ..SWITCH };
 const MESH: Work = Work { kind: Kind::Mesh, quantity: "million frames", ..SWITCH };
 const DOWN: fn(&crate::peer::Peer, u32) -> crate::Result<super::Done> = |peer, seconds| iperf::streams(peer, seconds, &[&["-R"]]);
+const FOUR: fn(&crate::peer::Peer, u32) -> crate::Result<super::Done> = |peer, seconds| iperf::streams(peer, seconds, &[&["-P", "4"]]);
 
 pub static ALL: &[Work] = &[
     Work { name: "tcp", rows: &[more("TCP, one stream, A to B, MTU 1500", GIGABITS)], ..SWITCH },
     Work { name: "tcp-reverse", rows: &[more("TCP, one stream, B to A, MTU 1500", GIGABITS)], run: DOWN, ..SWITCH },
-    Work {
-        name: "tcp-four",
-        rows: &[more("TCP, four streams, A to B, MTU 1500", GIGABITS)],
-        run: |peer, seconds| iperf::streams(peer, seconds, &[&["-P", "4"]]),
-        ..SWITCH
-    },
+    Work { name: "tcp-four", rows: &[more("TCP, four streams, A to B, MTU 1500", GIGABITS)], run: FOUR, ..SWITCH },
     Work {
         name: "tcp-both",
         rows: &[more("TCP, both directions at once, sum, MTU 1500", GIGABITS)],
@@ -46,23 +42,19 @@ pub static ALL: &[Work] = &[
         ..SWITCH
     },
     Work { name: "tcp-jumbo", rows: &[more("TCP, one stream, A to B, MTU 65520 on both", GIGABITS)], mtu: JUMBO, ..SWITCH },
-    Work {
-        name: "cubic",
-        rows: &[more("TCP with cubic, one stream, A to B, MTU 1500", GIGABITS)],
-        run: |peer, seconds| iperf::streams(peer, seconds, &[CUBIC]),
-        ..SWITCH
-    },
+    Work { name: "cubic", rows: &[more("TCP with cubic, one stream, A to B, MTU 1500", GIGABITS)], congestion_control: CUBIC, ..SWITCH },
     Work {
         name: "cubic-four",
         rows: &[more("TCP with cubic, four streams, A to B, MTU 1500", GIGABITS)],
-        run: |peer, seconds| iperf::streams(peer, seconds, &[&["-C", "cubic", "-P", "4"]]),
+        congestion_control: CUBIC,
+        run: FOUR,
         ..SWITCH
     },
     Work {
         name: "cubic-jumbo",
         rows: &[more("TCP with cubic, one stream, A to B, MTU 65520 on both", GIGABITS)],
         mtu: JUMBO,
-        run: |peer, seconds| iperf::streams(peer, seconds, &[CUBIC]),
+        congestion_control: CUBIC,
         ..SWITCH
     },
     Work {
@@ -95,6 +87,19 @@ pub static ALL: &[Work] = &[
     },
     Work { name: "nat-tcp-up", rows: &[more("NAT: TCP, one stream, container to host", GIGABITS)], ..NAT },
     Work { name: "nat-tcp-down", rows: &[more("NAT: TCP, one stream, host to container", GIGABITS)], run: DOWN, ..NAT },
+    Work {
+        name: "nat-cubic-up",
+        rows: &[more("NAT: TCP with cubic, one stream, container to host", GIGABITS)],
+        congestion_control: CUBIC,
+        ..NAT
+    },
+    Work {
+        name: "nat-cubic-down",
+        rows: &[more("NAT: TCP with cubic, one stream, host to container", GIGABITS)],
+        congestion_control: CUBIC,
+        run: DOWN,
+        ..NAT
+    },
     Work {
         name: "nat-ping-pong",
         rows: &[less("NAT: TCP ping-pong, half round trip, p50", "µs"), less("NAT: TCP ping-pong, half round trip, p99", "µs")],

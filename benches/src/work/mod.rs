@@ -32,6 +32,8 @@ pub struct Work {
     pub quantity: &'static str,
     /// The MTU that both ends of a switch have during this work.
     mtu: u32,
+    /// What the sockets that are opened during this work, on both ends, begin with; `None`: the machine's default.
+    congestion_control: Option<&'static str>,
     run: fn(&Peer, u32) -> Result<Done>,
 }
 
@@ -86,6 +88,11 @@ impl Work {
         if matches!(self.kind, Kind::Switch | Kind::Mesh | Kind::Among) && !peer.set_mtu(self.mtu)? {
             return Ok(None);
         }
+        let ends = [&peer.a.netns, &peer.b.netns];
+        let _defaults = match self.congestion_control {
+            Some(name) => ends.iter().map(|end| end.with_congestion_control(name)).collect::<Result<Vec<_>>>()?,
+            None => Vec::new(),
+        };
         let _disturbance = peer.disturb()?;
         let before = CpuTime::now(&peer.forwarders);
         let done = (self.run)(peer, seconds)?;
