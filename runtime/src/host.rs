@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use netloom_switch::gateway::HostAddresses;
 use nix::{
     ifaddrs::getifaddrs,
-    net::if_::InterfaceFlags,
+    net::if_::{InterfaceFlags, if_nametoindex},
     sys::{socket::SockaddrStorage, utsname::uname},
 };
 use rtnetlink::{
@@ -39,6 +39,12 @@ pub enum HostError {
     Addresses { source: nix::Error },
     #[error("cannot give up capabilities: {source}")]
     Capabilities { source: caps::errors::CapsError },
+}
+
+/// The number of one of the host's interfaces, while it has it.
+#[must_use]
+pub fn interface_number(name: &str) -> Option<u32> {
+    if_nametoindex(name).ok()
 }
 
 /// Every IPv4 destination that the host has a route to, of all tables, without the default route.

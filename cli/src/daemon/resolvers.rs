@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -41,6 +41,8 @@ pub(crate) fn follow(daemon: &Arc<Daemon>) {
 struct Seen {
     /// The file's stamp when it was read last; inside, `None` where there was no file.
     file: Option<Option<(SystemTime, u64)>>,
+    text: String,
+    resolvers: Vec<SocketAddr>,
     addresses: Option<HostAddresses>,
 }
 
@@ -49,8 +51,13 @@ impl Seen {
         let file = Some(stamp(Path::new(RESOLV_CONF)).ok());
         if file != self.file {
             self.file = file;
-            let resolvers = parse(&fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+            self.text = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+        }
+        // An interface that the file names may come later, or come back with another number.
+        let resolvers = parse(&self.text, host::interface_number);
+        if resolvers != self.resolvers {
             tracing::info!(?resolvers, "the host's resolvers");
+            self.resolvers.clone_from(&resolvers);
             daemon.plane.set_resolvers(resolvers);
         }
         match host::addresses().map(Some) {
@@ -69,19 +76,22 @@ fn stamp(path: &Path) -> io::Result<(SystemTime, u64)> {
     Ok((metadata.modified()?, metadata.len()))
 }
 
-/// The nameservers of a resolv.conf(5); without any it is the host itself.
-fn parse(text: &str) -> Vec<SocketAddr> {
-    let address = |line: &str| {
+/// The nameservers of a resolv.conf(5); without any it is the host itself. A link-local one names the interface that it is behind
+/// (RFC 4007, 11), whose number `interface` knows.
+fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> Vec<SocketAddr> {
+    let server = |line: &str| {
         let mut words = line.split_whitespace();
-        let is_server = words.next() == Some("nameserver");
-        // A scope such as fe80::1%eth0 names an interface that our sockets are not bound to.
-        words.next().filter(|_| is_server)?.parse::<IpAddr>().ok()
+        let word = words.next().filter(|first| *first == "nameserver").and_then(|_| words.next())?;
+        match word.split_once('%') {
+            None => Some(SocketAddr::new(word.parse::<IpAddr>().ok()?, PORT)),
+            Some((address, zone)) => {
+                let number = zone.parse().ok().or_else(|| interface(zone))?;
+                Some(SocketAddrV6::new(address.parse().ok()?, PORT, 0, number).into())
+            }
+        }
     };
-    let mut servers: Vec<_> = text.lines().filter_map(address).take(RESOLVERS_MAX).collect();
-    if servers.is_empty() {
-        servers.push(IpAddr::from([127, 0, 0, 1]));
-    }
-    servers.into_iter().map(|ip| SocketAddr::new(ip, PORT)).collect()
+    let servers: Vec<_> = text.lines().filter_map(server).take(RESOLVERS_MAX).collect();
+    if servers.is_empty() { vec![SocketAddr::from(([127, 0, 0, 1], PORT))] } else { servers }
 }
 
 #[cfg(test)]
@@ -93,7 +103,16 @@ mod tests {
         let text = "# comment\nsearch example.org\nnameserver 192.0.2.1\n nameserver\t2001:db8::1 # two\nnameserver nonsense\n\
                     options edns0\nnameserver 192.0.2.3\nnameserver 192.0.2.4\n";
         let expected: Vec<SocketAddr> = ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.3:53"].map(|text| text.parse().unwrap()).to_vec();
-        assert_eq!(parse(text), expected);
-        assert_eq!(parse(""), ["127.0.0.1:53".parse().unwrap()]);
+        assert_eq!(parse(text, |_| None), expected);
+        assert_eq!(parse("", |_| None), ["127.0.0.1:53".parse().unwrap()]);
+    }
+
+    #[test]
+    fn a_link_local_resolver_is_asked_on_its_interface() {
+        let number = |name: &str| (name == "eth0").then_some(7);
+        let text = "nameserver fe80::1%eth0\nnameserver fe80::2%3\nnameserver fe80::3%gone\n";
+        let servers = ["fe80::1", "fe80::2"].map(|ip| ip.parse().unwrap()).into_iter().zip([7, 3]);
+        let expected: Vec<SocketAddr> = servers.map(|(ip, number)| SocketAddrV6::new(ip, 53, 0, number).into()).collect();
+        assert_eq!(parse(text, number), expected);
     }
 }
