@@ -159,8 +159,7 @@ fn release(entry: Entry, sources: &mut Sources) {
 /// Starts to connect. `Ok` while it is under way, or already done.
 pub(super) fn connect(to: SocketAddr) -> Result<HostSocket, OutsideError> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM.nonblocking(), Some(Protocol::TCP)).map_err(|e| error(&e))?;
-    // What to send together is decided by the gateway, which sees whole superframes; Nagle would only wait.
-    socket.set_tcp_nodelay(true).map_err(|e| error(&e))?;
+    prepare(&socket).map_err(|e| error(&e))?;
     match socket.connect(&to.into()) {
         Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(error(&e)),
         _ => Ok(HostSocket::Tcp(socket.into())),
@@ -170,8 +169,17 @@ pub(super) fn connect(to: SocketAddr) -> Result<HostSocket, OutsideError> {
 /// An accepted connection.
 pub(super) fn accepted(stream: TcpStream) -> io::Result<HostSocket> {
     stream.set_nonblocking(true)?;
-    stream.set_nodelay(true)?;
+    prepare(&SockRef::from(&stream))?;
     Ok(HostSocket::Tcp(stream))
+}
+
+/// What to send together is decided by the gateway, which sees whole superframes: Nagle would only wait. Urgent data is data, at its place
+/// in the stream (RFC 6093, 4), where the kernel would take its last byte out. And a peer that is gone without a word is found out in
+/// the end, also for a container that believes it has asked (it has asked the gateway).
+fn prepare(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_out_of_band_inline(true)?;
+    socket.set_keepalive(true)
 }
 
 /// An address without the disguise that a socket of both families gives an IPv4 one. A link-local address keeps the interface

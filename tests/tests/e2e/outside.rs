@@ -13,6 +13,8 @@ for_both!(
     a_large_udp_datagram_goes_out_and_comes_back,
     a_refused_connection_is_refused_at_once,
     a_half_closed_connection_still_receives,
+    urgent_data_is_data_at_its_place_both_ways,
+    a_server_that_is_gone_without_a_word_is_found_out_in_the_end,
     a_silent_server_is_waited_for,
     the_gateway_answers_ping,
     a_ping_goes_out_and_its_answer_comes_back,
@@ -111,6 +113,27 @@ fn a_half_closed_connection_still_receives(nl: &Netloom) {
     );
     assert_eq!(python(nl, "", &script).exits(0).text(), "QUESTION");
     server.join().expect("the server ends");
+}
+
+fn urgent_data_is_data_at_its_place_both_ways(nl: &Netloom) {
+    let talk = "for part in b'ab', b'cd', b'ef':\n  s.send(part, socket.MSG_OOB if part == b'cd' else 0)\n  time.sleep(0.1)\n\
+                s.shutdown(socket.SHUT_WR)\nheard = b''\nwhile more := s.recv(100): heard += more\nprint(heard.decode(), flush=True)\n";
+    let server = format!("import socket, time\nl = socket.create_server(('{FAR_IP}', 9000))\ns, _ = l.accept()\n{talk}");
+    let server = nl.host.start(Place::Server, &format!("python3 -u {}", nl.host.write("server.py", server).display()));
+    wait_until("it listens", || nl.host.start(Place::Server, "ss -Htln").finish().text().contains(":9000"));
+    let script = format!("import socket, time\ns = socket.create_connection(('{FAR_IP}', 9000), 20)\n{talk}");
+    assert_eq!(python(nl, "", &script).exits(0).text(), "abcdef");
+    assert_eq!(server.finish().exits(0).text(), "abcdef");
+}
+
+/// Whether a container asks itself is for its own kernel; the gateway answers that.
+fn a_server_that_is_gone_without_a_word_is_found_out_in_the_end(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let client = nl.start(&format!("run --rm busybox nc {FAR_IP} 9000"));
+    let (stream, _) = listener.accept().expect("a client");
+    wait_until("its socket asks for it", || nl.host.ok("ss -Htno dport = :9000").contains("timer:(keepalive"));
+    drop(stream);
+    client.finish().exits(0);
 }
 
 fn a_silent_server_is_waited_for(nl: &Netloom) {
