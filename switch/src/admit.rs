@@ -4,6 +4,8 @@
 //! gateway's place. Says yes or names the reason; changes nothing. A packet is looked for where its receiver finds it, behind priority
 //! tags too.
 
+use std::net::IpAddr;
+
 use crate::{
     DropReason, Frame, Mac, PortId,
     config::{Config, ReservedMacs},
@@ -42,11 +44,21 @@ fn may_direct_hosts(config: &Config, ingress: PortId) -> bool {
     ingress == PortId::GATEWAY || config.settings.gateway.is_none() || !config.settings.port_security
 }
 
-/// Sent from an address that is another port's, or claiming its IPv4 address by ARP.
+/// Sent from a MAC or IP address that is another port's, or claiming its IPv4 address by ARP.
 fn is_spoofed(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Ethernet) -> bool {
-    config.is_anothers_mac(ethernet.src, ingress)
-        || (ethernet.ethertype == ethertype::ARP
-            && arp_sender(frame.bytes, ethernet.len).is_some_and(|ip| config.is_anothers_ip(ip.into(), ingress)))
+    let sender = || match ethernet.ethertype {
+        ethertype::ARP => arp_sender(frame.bytes, ethernet.len).map(IpAddr::from),
+        // It answers in the name of whoever was asked, outside.
+        _ if ingress == PortId::GATEWAY => None,
+        ethertype::IPV4 => address::<4>(frame.bytes, ethernet.len + 12).map(IpAddr::from),
+        ethertype::IPV6 => address::<16>(frame.bytes, ethernet.len + 8).map(IpAddr::from),
+        _ => None,
+    };
+    config.is_anothers_mac(ethernet.src, ingress) || sender().is_some_and(|ip| config.is_anothers_ip(ip, ingress))
+}
+
+fn address<const N: usize>(frame: &[u8], start: usize) -> Option<[u8; N]> {
+    frame.get(start..)?.first_chunk().copied()
 }
 
 /// The sender's protocol address of an ARP packet for IPv4 over Ethernet (RFC 826).

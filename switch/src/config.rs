@@ -148,7 +148,9 @@ impl Config {
     }
 
     pub(crate) fn is_anothers_ip(&self, ip: IpAddr, port: PortId) -> bool {
-        self.ips.get(&ip).is_some_and(|owners| self.are_others(owners, port))
+        // Nearly all that comes is from its own.
+        let is_own = self.port(port).is_some_and(|port| port.settings.ips.contains(&ip));
+        !is_own && self.ips.get(&ip).is_some_and(|owners| self.are_others(owners, port))
     }
 
     /// The gateway's addresses are its own whatever the settings are: who takes them takes all traffic to the outside.

@@ -308,7 +308,7 @@ fn nobody_takes_anothers_addresses_unless_the_network_lets_them(nl: &Netloom) {
     nl.ok("network create --subnet 10.6.0.0/24 lab");
     nl.ok("run -d --name a --net lab sleep 1000");
     nl.ok("run -d --name b --net lab sleep 1000");
-    // In the name of a: a frame from its MAC, and an ARP reply for its address. In the gateway's: the same.
+    // In the name of a: a frame from its MAC, an ARP reply for its address, and a packet from it. In the gateway's: the same.
     let script = "import socket, struct\n\
                   raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); raw.bind(('eth0', 0))\n\
                   own = bytes.fromhex(open('/sys/class/net/eth0/address').read().replace(':', ''))\n\
@@ -316,17 +316,18 @@ fn nobody_takes_anothers_addresses_unless_the_network_lets_them(nl: &Netloom) {
                   for last in (2, 1):\n\
                   \x20 ip = bytes([10, 6, 0, last])\n\
                   \x20 raw.send(everyone + bytes([2, 0x42]) + ip + b'\\x88\\xb5' + bytes(46))\n\
-                  \x20 raw.send(everyone + own + b'\\x08\\x06\\0\\1\\x08\\0\\6\\4\\0\\2' + own + ip + everyone + ip + bytes(18))\n";
+                  \x20 raw.send(everyone + own + b'\\x08\\x06\\0\\1\\x08\\0\\6\\4\\0\\2' + own + ip + everyone + ip + bytes(18))\n\
+                  \x20 raw.send(everyone + own + b'\\x08\\0\\x45\\0\\0\\x14\\0\\0\\0\\0\\x40\\xfd\\0\\0' + ip + ip + bytes(26))\n";
     let spoofed = || {
         let drops = nl.json("drops lab --format json");
         let rows = drops.as_array().expect("a list");
         rows.iter().filter(|row| row["reason"] == "spoofed_source").filter_map(|row| row["frames"].as_u64()).sum::<u64>()
     };
     nl.run_with_input("exec -i b python3 -", script).exits(0);
-    wait_until("all four are counted", || spoofed() == 4);
+    wait_until("all six are counted", || spoofed() == 6);
     nl.ok("network set lab port-security=off");
     nl.run_with_input("exec -i b python3 -", script).exits(0);
-    wait_until("the gateway's two are still its own", || spoofed() == 6);
+    wait_until("the gateway's three are still its own", || spoofed() == 9);
 }
 
 fn an_mtu_is_set_inside(nl: &Netloom) {
