@@ -23,7 +23,7 @@ const PARTS: Suite = Suite { name: "", subject: "netloom", works: &[], peers: &[
 pub static ALL: &[Suite] = &[
     Suite { name: "switch-tcp", works: &["tcp", "frames-60"], peers: &["kernel-bridge"], minutes: 5.0, ..PARTS },
     Suite { name: "switch-others", works: &["tcp"], peers: &["ovs", "vde"], rounds: 9, seconds: 1, minutes: 5.0, ..PARTS },
-    Suite { name: "switch-cubic", works: &["cubic"], peers: &["kernel-bridge", "ovs", "vde"], seconds: 1, minutes: 5.0, ..PARTS },
+    Suite { name: "switch-cubic", works: &["cubic"], peers: &["kernel-bridge", "ovs", "vde"], minutes: 8.0, ..PARTS },
     Suite { name: "switch-small", works: &["ping-pong", "connects"], peers: &["kernel-bridge", "ovs"], seconds: 1, minutes: 3.0, ..PARTS },
     Suite { name: "switch-udp", works: &["udp-64"], peers: &["kernel-bridge", "ovs"], minutes: 8.0, ..PARTS },
     Suite {
@@ -74,14 +74,13 @@ pub static ALL: &[Suite] = &[
         name: "nat-cubic",
         works: &["nat-cubic"],
         peers: &["slirp4netns", "pasta", "slirp4netns-1500", "pasta-1500"],
-        seconds: 1,
-        minutes: 7.0,
+        minutes: 8.0,
         ..PARTS
     },
     Suite { name: "nat-udp-up", works: &["nat-udp-64-up", "nat-udp-1400-up"], peers: &["pasta"], minutes: 8.0, ..PARTS },
     Suite { name: "nat-udp-down", works: &["nat-udp-64-down", "nat-udp-1400-down"], peers: &["pasta"], minutes: 8.0, ..PARTS },
     Suite { name: "nat-udp-slirp", works: &["nat-udp-64-up", "nat-udp-64-down"], peers: &["slirp4netns"], minutes: 8.0, ..PARTS },
-    Suite { name: "beside", works: &["flows", "hostile", "churn"], peers: &["netloom-alone"], seconds: 2, minutes: 6.0, ..PARTS },
+    Suite { name: "beside", works: &["flows", "hostile", "churn"], peers: &["netloom-alone"], seconds: 4, minutes: 8.0, ..PARTS },
     Suite { name: "among", works: &["among"], peers: &["netloom-alone"], seconds: 2, minutes: 4.0, ..PARTS },
     Suite { name: "lossy", works: &["lossy"], peers: &["host-socket"], seconds: 8, minutes: 6.0, ..PARTS },
     Suite {

@@ -139,6 +139,10 @@ const BOUNDED: &[(&str, &str, &str)] = &[
     ("nat-tcp-down", "pasta", PROCESSORS),
     ("nat-tcp-down", "pasta-1500", PROCESSORS),
     ("nat-tcp-down", "slirp4netns-1500", PROCESSORS),
+    ("nat-cubic-up", "slirp4netns", PROCESSORS),
+    ("nat-cubic-down", "pasta", PROCESSORS),
+    ("nat-cubic-down", "slirp4netns-1500", PROCESSORS),
+    ("nat-cubic-down", "pasta-1500", PROCESSORS),
     ("nat-connects", "pasta", "wake-ups"),
 ];
 const COPIES: &str = "two copies more";
