@@ -9,6 +9,7 @@ pub mod channel;
 mod descriptors;
 pub mod fabric;
 mod fault;
+pub mod heap;
 pub mod helper;
 pub mod holder;
 pub mod host;

@@ -280,8 +280,17 @@ pub(crate) mod mount {
     }
 }
 
-/// The allocator (mallopt(3)).
+/// The allocator (mallopt(3), malloc_trim(3)).
 pub(crate) mod memory {
+    /// Gives back to the kernel what is free, also between what is not.
+    pub(crate) fn trim() {
+        // SAFETY: it works under the allocator's own locks, on what nobody has.
+        #[cfg(target_env = "gnu")]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
     /// From now on what is allocated with `bytes` bytes or more has pages of its own, which cost nothing until they are written and go
     /// back to the kernel as soon as they are freed. Without this the C library raises that bound with what is freed.
     #[cfg(target_env = "gnu")]

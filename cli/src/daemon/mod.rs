@@ -64,9 +64,10 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    time::Duration,
 };
 
-use netloom_runtime::{fabric::Fabric, host};
+use netloom_runtime::{fabric::Fabric, heap::Heap, host};
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::stat::{Mode, umask},
@@ -208,6 +209,20 @@ fn say(word: &str) -> Result<(), MainError> {
     dup2_stdout(&null).map_err(|errno| MainError::io("leave the pipe")(errno.into()))
 }
 
+async fn give_memory_back() {
+    const EVERY: Duration = Duration::from_secs(10);
+    let mut heap = Heap::default();
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let looked = tokio::task::spawn_blocking(move || {
+            heap.look();
+            heap
+        });
+        let Ok(looked) = looked.await else { return };
+        heap = looked;
+    }
+}
+
 async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
     let said = env::var(start::WORKERS).ok().filter(|said| !said.is_empty());
     let workers = said.map_or_else(|| Ok(quantity::default_workers()), |said| quantity::workers(&said)).map_err(MainError::Workers)?;
@@ -223,6 +238,7 @@ async fn serve_instance(paths: &Paths) -> Result<(), MainError> {
     resolvers::follow(&daemon);
     let sweeper = Arc::clone(&daemon);
     tokio::spawn(async move { sweeper.sweep_layers().await });
+    tokio::spawn(give_memory_back());
     if let Some(asked) = asked {
         dhcp::serve(&daemon, asked).map_err(MainError::io("start the thread for DHCP"))?;
     }
