@@ -7,6 +7,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
+use super::occupant;
 use crate::{
     fault::{Fault, Result},
     protocol::Listener,
@@ -75,6 +76,12 @@ fn explain(publication: &Publication, address: SocketAddr, error: std::io::Error
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
+    if error.raw_os_error() == Some(libc::EADDRINUSE)
+        && let Some(program) = occupant::of(publication.protocol, address)
+    {
+        let hint = format!("{program} has this port; without a host port the host chooses one that is free");
+        return Fault::system(format!("listen on {address}/{protocol}"), error).with_hint(hint);
+    }
     let hint = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => "another program has this port; `ss -lntup` shows which, and no host port lets the host choose one",
         Some(libc::EACCES) => "ports below net.ipv4.ip_unprivileged_port_start need root: take a higher one",

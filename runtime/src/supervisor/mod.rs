@@ -18,6 +18,7 @@ mod daemon;
 pub(crate) mod link;
 mod listen;
 mod log;
+mod occupant;
 pub(crate) mod poll;
 mod process;
 mod restart;

@@ -216,10 +216,18 @@ fn a_taken_port_names_its_holder(nl: &Netloom) {
     let why = nl.fails("run -d --name second -p 8080:80 sleep 1000", 125);
     assert!(why.contains("8080") && why.contains("first"), "{why}");
     assert_eq!(nl.run("inspect second").code, 1, "the second container was left behind");
-    // Held by a stranger: no name to give, but still the port.
+    // So it is where that is another network's.
+    nl.ok("network create other");
+    let why = nl.fails("run -d --net other -p 8000-8100:80-180 sleep 1000", 125);
+    assert!(why.contains("8080") && why.contains("first"), "{why}");
+    // A program of the same user's, and one that only root may look into.
     let _listener: TcpListener = nl.host.listen(Place::Host, (Ipv4Addr::UNSPECIFIED, 9090));
-    let why = nl.fails("run --rm -p 9090:80 true", 125);
-    assert!(why.contains("9090"), "{why}");
+    let _server = nl.host.start_as(nl.host.who, Place::Host, "busybox nc -l -p 9091");
+    let why = |port| nl.fails(&format!("run --rm -p {port}:80 true"), 125);
+    wait_until("it listens", || nl.host.ok("ss -Htln sport = :9091").contains("9091"));
+    assert!(why(9091).contains("busybox (process "), "{}", why(9091));
+    let why = why(9090);
+    assert!(why.contains("9090") && (why.contains("ss -lntup") || why.contains("e2e")), "{why}");
 }
 
 fn a_port_is_free_again_after_its_container(nl: &Netloom) {
