@@ -144,6 +144,7 @@ const BOUNDED: &[(&str, &str, &str)] = &[
     ("nat-cubic-down", "slirp4netns-1500", PROCESSORS),
     ("nat-cubic-down", "pasta-1500", PROCESSORS),
     ("nat-connects", "pasta", "wake-ups"),
+    ("hostile-nat", "netloom-alone", "another thread at work"),
 ];
 const COPIES: &str = "two copies more";
 const TUN: &str = "the kernel's TUN code";
