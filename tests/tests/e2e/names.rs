@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use netloom_tests::{DnsServer, Netloom, at};
+use netloom_tests::{DnsServer, FAR_IP, Netloom, at};
 
 for_both!(
     containers_find_each_other_by_name,
@@ -15,6 +15,7 @@ for_both!(
     other_names_go_to_the_hosts_resolver,
     a_name_that_nobody_knows_is_not_found,
     a_container_s_name_never_leaves_for_the_hosts_resolver,
+    from_an_internal_network_no_name_leaves_for_the_hosts_resolver,
     a_removed_container_s_name_is_gone,
     a_hosts_file_has_the_container_and_what_was_added,
     a_nameserver_and_a_search_domain_of_ones_own_are_used,
@@ -137,6 +138,15 @@ fn a_container_s_name_never_leaves_for_the_hosts_resolver(nl: &Netloom) {
     assert_eq!(lookup(nl, "", "web"), Some(nl.ip("web")));
     nl.run("run --rm getent ahostsv6 web");
     assert!(!server.asked().contains(&"web".into()), "{:?}", server.asked());
+}
+
+fn from_an_internal_network_no_name_leaves_for_the_hosts_resolver(nl: &Netloom) {
+    let dns = DnsServer::start(&nl.host, &[("far.example", FAR_IP)]);
+    nl.ok("network create --internal quiet");
+    nl.ok("run -d --name a --net quiet sleep 1000");
+    assert_eq!(lookup(nl, "--net quiet", "far.example"), None);
+    assert_eq!(lookup(nl, "--net quiet", "a"), Some(nl.ip("a")));
+    assert_eq!(dns.asked(), Vec::<String>::new());
 }
 
 fn a_removed_container_s_name_is_gone(nl: &Netloom) {

@@ -21,6 +21,8 @@ for_both!(
     an_ephemeral_port_is_chosen_and_shown,
     one_host_address_alone_can_be_published,
     a_closed_port_is_a_reset,
+    what_listens_on_a_container_s_loopback_alone_is_not_published,
+    the_end_of_one_container_leaves_the_flows_of_another_alone,
     a_taken_port_names_its_holder,
     a_port_is_free_again_after_its_container,
     publications_of_a_running_container_change,
@@ -209,6 +211,28 @@ fn a_closed_port_is_a_reset(nl: &Netloom) {
         stream.read(&mut [0; 16])
     });
     assert_eq!(end.expect_err("a reset").kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+fn what_listens_on_a_container_s_loopback_alone_is_not_published(nl: &Netloom) {
+    nl.ok("run -d --name a -p 8080:80 busybox httpd -f -p 127.0.0.1:80");
+    wait_until("it listens", || nl.run("exec a busybox wget -q -O - http://127.0.0.1/").stderr.contains("404"));
+    assert!(get_from(nl, Place::Server, host_port(8080)).is_err());
+}
+
+fn the_end_of_one_container_leaves_the_flows_of_another_alone(nl: &Netloom) {
+    nl.ok("run -d --name stays -p 8080:80 busybox nc -l -p 80 -e cat");
+    nl.ok("run -d --name ends -p 8081:80 busybox httpd -f -p 80");
+    let mut stream = nl.host.inside(Place::Server, || TcpStream::connect(host_port(8080)).expect("it is published"));
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut says = |word: &[u8; 4]| {
+        stream.write_all(word).expect("it takes the bytes");
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, word);
+    };
+    says(b"once");
+    nl.ok("rm -f ends");
+    says(b"more");
 }
 
 fn a_taken_port_names_its_holder(nl: &Netloom) {
