@@ -76,22 +76,28 @@ fn explain(publication: &Publication, address: SocketAddr, error: std::io::Error
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
     };
-    if error.raw_os_error() == Some(libc::EADDRINUSE)
-        && let Some(program) = occupant::of(publication.protocol, address)
-    {
-        let hint = format!("{program} has this port; without a host port the host chooses one that is free");
-        return Fault::system(format!("listen on {address}/{protocol}"), error).with_hint(hint);
+    let hint = hint(publication.protocol, address, error.raw_os_error());
+    let fault = Fault::system(format!("listen on {address}/{protocol}"), error);
+    match hint {
+        Some(hint) => fault.with_hint(hint),
+        None => fault,
     }
-    let hint = match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => "another program has this port; `ss -lntup` shows which, and no host port lets the host choose one",
-        Some(libc::EACCES) => "ports below net.ipv4.ip_unprivileged_port_start need root: take a higher one",
-        Some(libc::EADDRNOTAVAIL) => "the host has no such address",
-        Some(libc::EMFILE) => "each port is an open file at each of its addresses: raise the hard limit (`ulimit -Hn`), or publish fewer",
+}
+
+fn hint(protocol: Protocol, address: SocketAddr, errno: Option<i32>) -> Option<String> {
+    let known = match errno? {
+        libc::EADDRINUSE => match occupant::of(protocol, address) {
+            Some(program) => return Some(format!("{program} has this port; without a host port the host chooses one that is free")),
+            None => "another program has this port; `ss -lntup` shows which, and no host port lets the host choose one",
+        },
+        libc::EACCES => "ports below net.ipv4.ip_unprivileged_port_start need root: take a higher one",
+        libc::EADDRNOTAVAIL => "the host has no such address",
+        libc::EMFILE => "each port is an open file at each of its addresses: raise the hard limit (`ulimit -Hn`), or publish fewer",
         // Each interface has such addresses, so they are none without it (RFC 4007).
-        Some(libc::EINVAL) if matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) => {
+        libc::EINVAL if matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local()) => {
             "a link-local address needs an interface, which a publication cannot name: take another address of the host, or [::]"
         }
-        _ => return Fault::system(format!("listen on {address}/{protocol}"), error),
+        _ => return None,
     };
-    Fault::system(format!("listen on {address}/{protocol}"), error).with_hint(hint)
+    Some(known.to_owned())
 }
