@@ -241,28 +241,20 @@ fn nobody_takes_an_address_that_the_ipam_gave_to_another() {
 fn nobody_sends_packets_from_an_ip_address_that_was_given_to_another() {
     let mut lab = with_gateway(3);
     lab.set(|settings| settings.gateway_ips.push("fd00::1".parse().unwrap()));
-    lab.set_port(1, |port| port.ips = vec![[10, 0, 0, 2].into(), "fd00::2".parse().unwrap()]);
-    let v4 = |port: u8, source: [u8; 4]| {
-        let header = [&[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 6, 0, 0][..], &source, &[10, 0, 0, 3]].concat();
-        eth(mac(port), mac(3)).raw(0x0800, &header)
+    lab.set_port(1, |port| port.ips = ["10.0.0.2", "fd00::2"].map(|ip| ip.parse().unwrap()).to_vec());
+    let packet = |port: u8, source: &str| {
+        let to = if source.contains(':') { "[fd00::3]:80" } else { "10.0.0.3:80" };
+        eth(mac(port), mac(3)).tcp((source.parse::<IpAddr>().unwrap(), 4000).into(), to.parse().unwrap(), TcpFields::default(), b"")
     };
-    let v6 = |port: u8, source: &str| {
-        let address = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
-        let header = [&[0x60, 0, 0, 0, 0, 0, 6, 64][..], &address(source), &address("fd00::3")].concat();
-        eth(mac(port), mac(3)).raw(0x86dd, &header)
-    };
-    for taken in [[10, 0, 0, 1], [10, 0, 0, 2]] {
-        lab.refused(2, &v4(2, taken), DropReason::SpoofedSource);
+    for taken in ["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"] {
+        lab.refused(2, &packet(2, taken), DropReason::SpoofedSource);
     }
-    for taken in ["fd00::1", "fd00::2"] {
-        lab.refused(2, &v6(2, taken), DropReason::SpoofedSource);
-    }
-    assert!(matches!(lab.send(1, &v4(1, [10, 0, 0, 2])), Verdict::Flood(_)), "its own");
-    assert!(matches!(lab.send(1, &v6(1, "fd00::2")), Verdict::Flood(_)));
-    assert!(matches!(lab.send(2, &v4(2, [10, 9, 9, 9])), Verdict::Flood(_)), "an address of nobody's: a router's, or a VM's inside");
+    assert!(matches!(lab.send(1, &packet(1, "10.0.0.2")), Verdict::Flood(_)), "its own");
+    assert!(matches!(lab.send(1, &packet(1, "fd00::2")), Verdict::Flood(_)));
+    assert!(matches!(lab.send(2, &packet(2, "10.9.9.9")), Verdict::Flood(_)), "an address of nobody's: a router's, or a VM's inside");
     lab.set(|settings| settings.port_security = false);
-    assert!(matches!(lab.send(2, &v4(2, [10, 0, 0, 2])), Verdict::Flood(_)), "unless the network allows it");
-    lab.refused(2, &v4(2, [10, 0, 0, 1]), DropReason::SpoofedSource);
+    assert!(matches!(lab.send(2, &packet(2, "10.0.0.2")), Verdict::Flood(_)), "unless the network allows it");
+    lab.refused(2, &packet(2, "10.0.0.1"), DropReason::SpoofedSource);
 }
 
 /// An ICMPv6 message (its checksum is for hosts to look at) behind `before`, extension headers of which the first is `first`.
