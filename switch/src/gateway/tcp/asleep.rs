@@ -35,7 +35,7 @@ const OPTIONS_MAX: usize = 12;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Heard {
     /// As they stand in its last segment.
-    acknowledgement: u32,
+    pub(super) acknowledgement: u32,
     window: u16,
     /// Options of its SYN (RFC 9293, 3.2; RFC 7323, 2.2; RFC 2018, 2).
     mss: Option<u16>,

@@ -22,6 +22,7 @@ use super::{
     FlowKey,
     asleep::{Asleep, Heard},
     device::{FlowDevice, LastSent, Lengths, Silence, Wire},
+    probe::Probe,
     segment,
     straight::{Payload, Straight},
 };
@@ -80,6 +81,7 @@ pub(super) struct TcpFlow {
     due: Option<u32>,
     /// When the container or the outside last said something.
     active: Time,
+    probe: Probe,
     /// The host socket may have something to read; it has room. Both are kept until it says `WouldBlock`.
     readable: bool,
     writable: bool,
@@ -171,6 +173,7 @@ impl TcpFlow {
             straight: Straight::default(),
             due: None,
             active: now,
+            probe: Probe::default(),
             readable: true,
             writable: true,
             owed: None,
@@ -184,11 +187,15 @@ impl TcpFlow {
     /// Takes a packet of this flow from the container, whose checksums are known to be right.
     pub(super) fn frame<O: Outside>(&mut self, now: Time, packet: &[u8], scratch: &mut Vec<u8>, wire: &mut Wire<'_, O>) {
         self.setup.container = wire.link.to;
-        self.active = now;
         self.lengths.learn(packet);
         let segment = segment_of(packet);
+        let acknowledged = self.heard.acknowledgement;
         let news = self.heard.learn(segment);
         let payload = Payload::of(segment);
+        let is_bare = payload.is_some_and(|payload| payload.bytes.is_empty()) && self.heard.acknowledgement == acknowledged;
+        if !(is_bare && self.probe.is_answered()) {
+            self.active = now;
+        }
         let Ok(gone) = payload.map_or(Ok(0), |payload| self.send_straight(&payload, wire.outside)) else {
             self.fail(now, wire);
             return;
@@ -260,10 +267,19 @@ impl TcpFlow {
     /// Sends again what was lost, and gives up on a flow that has been silent for too long.
     pub(super) fn timer<O: Outside>(&mut self, now: Time, limits: &Limits, wire: &mut Wire<'_, O>) {
         if now >= self.idle_until(limits) {
-            self.abort(now, Gone::Inside, wire);
-        } else {
-            self.turn(now, wire);
+            return self.abort(now, Gone::Inside, wire);
         }
+        self.turn(now, wire);
+        if self.may_be_forgotten() && now >= self.probe.due(self.active) {
+            self.probe.ask(now);
+            segment::acknowledge(wire, self.setup.key, LastSent { sequence: self.last.next.wrapping_sub(1), ..self.last });
+        }
+    }
+
+    /// Whether the container has closed its end, and has nothing to acknowledge.
+    fn may_be_forgotten(&self) -> bool {
+        let socket = self.sockets.get::<Socket<'_>>(self.handle);
+        self.gone.is_none() && socket.state() == State::CloseWait && socket.send_queue() == 0
     }
 
     /// Sends RST to the container; `gone` says who is to blame.
@@ -282,6 +298,7 @@ impl TcpFlow {
     pub(super) fn next_timer(&mut self, now: Time, limits: &Limits) -> Time {
         let idle = self.idle_until(limits);
         let idle = if self.rests() { idle.min(self.active + SLEEP_AFTER) } else { idle };
+        let idle = if self.may_be_forgotten() { idle.min(self.probe.due(self.active)) } else { idle };
         if let Some(until) = self.owed {
             return until.min(idle);
         }

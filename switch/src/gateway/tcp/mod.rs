@@ -16,6 +16,7 @@ mod device;
 mod ended;
 mod flow;
 mod open;
+mod probe;
 mod segment;
 mod spares;
 mod straight;

@@ -172,6 +172,11 @@ impl Lab {
         handle
     }
 
+    /// The container knows nothing more of a connection, and tells nobody.
+    pub(super) fn forget(&mut self, handle: SocketHandle) {
+        self.sockets.remove(handle);
+    }
+
     fn socket_with<R>(&mut self, handle: SocketHandle, f: impl FnOnce(&mut Socket<'static>, &mut smoltcp::iface::Context) -> R) -> R {
         f(self.sockets.get_mut(handle), self.interface.context())
     }

@@ -12,6 +12,7 @@ mod ipv6;
 mod policy;
 mod publish;
 mod tcp;
+mod tcp_silence;
 mod udp;
 
 use std::net::Ipv4Addr;

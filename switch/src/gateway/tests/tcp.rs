@@ -21,7 +21,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 /// A lab with an open connection.
-fn connected(config: GatewayConfig, superframes: bool) -> (Lab, smoltcp::iface::SocketHandle) {
+pub(super) fn connected(config: GatewayConfig, superframes: bool) -> (Lab, smoltcp::iface::SocketHandle) {
     connected_to(SERVER.into(), config, superframes)
 }
 
@@ -36,7 +36,7 @@ pub(super) fn connected_to(server: SocketAddr, config: GatewayConfig, superframe
 }
 
 /// What the container's socket has received.
-fn drain(lab: &mut Lab, handle: smoltcp::iface::SocketHandle, into: &mut Vec<u8>) {
+pub(super) fn drain(lab: &mut Lab, handle: smoltcp::iface::SocketHandle, into: &mut Vec<u8>) {
     while lab.socket(handle).can_recv() {
         lab.socket(handle).recv(|bytes| (bytes.len(), into.extend_from_slice(bytes))).unwrap();
     }
@@ -356,111 +356,6 @@ fn a_slow_reader_inside_leaves_the_data_in_the_host_socket() {
         received.len() == data.len()
     });
     assert!(received == data);
-}
-
-#[test]
-fn silence_ends_a_flow_when_rfc_5382_allows_and_not_before() {
-    let (mut lab, handle) = connected(config(), true);
-    lab.pass(Duration::from_secs(2 * 3600 + 4 * 60 - 1));
-    assert_eq!(lab.gateway.flows(lab.now).len(), 1);
-    lab.pass(Duration::from_secs(2));
-    assert_eq!(lab.state(handle), State::Closed, "the container is told");
-    assert!(lab.host().reset && lab.gateway.flows(lab.now).is_empty() && lab.gateway.next_timer().is_none());
-}
-
-#[test]
-fn a_flow_that_has_slept_goes_on_whoever_speaks_first() {
-    for superframes in [true, false] {
-        let (mut lab, handle) = connected(config(), superframes);
-        for round in 0..3 {
-            exchange(&mut lab, handle, 200_000 * round);
-            lab.host().outbox.clear();
-            lab.pass(Duration::from_secs(20));
-            assert_eq!(lab.gateway.flows(lab.now)[0].state, "established");
-            lab.socket(handle).send_slice(b"the container").unwrap();
-            lab.settle();
-            assert_eq!(lab.host().outbox, b"the container");
-            lab.pass(Duration::from_secs(20));
-            lab.host().inbox.extend(b"the host");
-            lab.settle();
-            let mut received = Vec::new();
-            drain(&mut lab, handle, &mut received);
-            assert_eq!(received, b"the host");
-            lab.host().outbox.clear();
-        }
-    }
-}
-
-/// Long enough for a flow to give up its buffers.
-const NAP: Duration = Duration::from_secs(20);
-
-#[test]
-fn a_flow_that_has_slept_ends_as_any_other() {
-    let (mut lab, handle) = connected(config(), true);
-    lab.pass(NAP);
-    lab.socket(handle).abort();
-    lab.settle();
-    assert!(lab.host().reset && lab.gateway.flows(lab.now).is_empty(), "by the container's RST");
-
-    let (mut lab, handle) = connected(config(), true);
-    lab.pass(NAP);
-    lab.host().broken = Some(OutsideError::Reset);
-    lab.settle();
-    assert_eq!(lab.state(handle), State::Closed, "by the host's RST");
-    assert!(lab.host().closed && lab.gateway.flows(lab.now).is_empty());
-
-    let (mut lab, handle) = connected(config(), true);
-    lab.pass(NAP);
-    lab.socket(handle).close();
-    lab.settle();
-    assert!(lab.host().finished && !lab.host().closed, "by the container's FIN");
-    lab.pass(NAP);
-    lab.host().inbox.extend(b"last words");
-    lab.host().inbox_fin = true;
-    lab.settle();
-    let mut received = Vec::new();
-    drain(&mut lab, handle, &mut received);
-    assert_eq!((received.as_slice(), lab.state(handle)), (&b"last words"[..], State::TimeWait));
-    assert!(lab.host().closed && !lab.host().reset && lab.gateway.flows(lab.now).is_empty());
-
-    let (mut lab, handle) = connected(config(), true);
-    lab.pass(NAP);
-    lab.gateway.close_all(lab.now, &mut lab.world);
-    lab.settle();
-    assert_eq!(lab.state(handle), State::Closed, "with its gateway");
-    assert!(lab.host().reset && lab.gateway.next_timer().is_none());
-}
-
-#[test]
-fn a_container_that_asks_whether_a_sleeping_flow_is_alive_is_answered() {
-    let (mut lab, handle) = connected(config(), true);
-    lab.socket(handle).set_keep_alive(Some(smoltcp::time::Duration::from_secs(30)));
-    lab.socket(handle).set_timeout(Some(smoltcp::time::Duration::from_secs(100)));
-    lab.pass(Duration::from_secs(1000));
-    assert_eq!(lab.state(handle), State::Established);
-    exchange(&mut lab, handle, 100_000);
-}
-
-#[test]
-fn a_flow_with_data_on_its_way_stays_awake() {
-    let (mut lab, handle) = connected(config(), true);
-    lab.host().room = 0;
-    lab.socket(handle).send_slice(b"nobody reads this yet").unwrap();
-    lab.pass(NAP);
-    lab.host().room = 100;
-    lab.settle();
-    assert_eq!(lab.host().outbox, b"nobody reads this yet");
-}
-
-#[test]
-fn frames_lost_before_and_after_a_sleep_are_sent_again() {
-    let (mut lab, handle) = connected(config(), true);
-    lab.lose = Box::new(|frame| frame.is_multiple_of(5));
-    for _ in 0..10 {
-        exchange(&mut lab, handle, 150_000);
-        lab.host().outbox.clear();
-        lab.pass(NAP);
-    }
 }
 
 #[test]
