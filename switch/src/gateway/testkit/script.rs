@@ -181,11 +181,30 @@ pub fn dhcp(bytes: &[u8]) {
 pub fn frame(bytes: &[u8]) {
     let Some((header, frame)) = bytes.split_first_chunk::<{ vnet::VNET_HEADER }>() else { return };
     let Ok(offload) = vnet::decode(header, frame) else { return };
+    one_frame(&Frame { bytes: frame, offload });
+    // Chance hardly ever finds a sum; behind it are the parsers.
+    if let Some(mended) = with_the_right_header_sum(frame) {
+        let verified = Offload { checksum: Checksum::Verified, gso: None };
+        one_frame(&Frame { bytes: &mended, offload: if offload == Offload::default() { verified } else { offload } });
+    }
+}
+
+/// The frame with the sum that its IPv4 header should have; `None` if it has no such header.
+fn with_the_right_header_sum(frame: &[u8]) -> Option<Vec<u8>> {
+    let Network::Ipv4(ip) = Headers::parse(frame).ok()?.network else { return None };
+    let mut frame = frame.to_vec();
+    frame.get_mut(ip.start + 10..ip.start + 12)?.fill(0);
+    let sum = checksum::finished(checksum::sum(frame.get(ip.start..ip.payload)?, 0));
+    frame.get_mut(ip.start + 10..ip.start + 12)?.copy_from_slice(&sum.to_be_bytes());
+    Some(frame)
+}
+
+fn one_frame(frame: &Frame<'_>) {
     let mut gateway = Gateway::new(view(config()), 3);
     let mut world = World::default();
     for now in [Time::ZERO, Time::ZERO + Duration::from_secs(3)] {
         // A reason is a value like any other here.
-        let _ = gateway.frame(now, &Frame { bytes: frame, offload }, &mut world);
+        let _ = gateway.frame(now, frame, &mut world);
         gateway.timer(now, &mut world);
     }
     gateway.close_all(Time::ZERO + Duration::from_secs(4), &mut world);
