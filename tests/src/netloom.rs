@@ -113,6 +113,13 @@ impl Netloom {
         self.run(line).exits(0).text()
     }
 
+    /// Runs `script` by python in a container of its own.
+    #[track_caller]
+    pub fn python(&self, options: &str, script: &str) -> Finished {
+        let file = self.host.write("script.py", script);
+        self.run(&format!("run --rm {options} -v {}:/script.py:ro python3 /script.py", file.display()))
+    }
+
     /// Runs `netloom LINE`, which must exit with `code`; its standard error.
     #[track_caller]
     pub fn fails(&self, line: &str, code: i32) -> String {

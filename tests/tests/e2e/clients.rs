@@ -9,7 +9,7 @@ use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, Running, wait_until};
 
 for_both!(
     curl_gets_and_puts_megabytes_by_http,
-    git_clones_over_http,
+    git_clones_and_pushes_over_http,
     wrk_keeps_its_connections_alive,
     nginx_is_asked_by_wrk_outside_and_by_its_published_port,
     redis_benchmark_pipelines_and_loses_no_reply,
@@ -50,18 +50,26 @@ fn curl_gets_and_puts_megabytes_by_http(nl: &Netloom) {
     drop(server);
 }
 
-fn git_clones_over_http(nl: &Netloom) {
+fn git_clones_and_pushes_over_http(nl: &Netloom) {
     let directory = nl.host.make_dir("git").display().to_string();
-    let commit = "git -c user.name=a -c user.email=a@b commit -q --allow-empty";
+    nl.host.make_dir("git/cgi-bin");
+    let backend = format!("#!/bin/sh\nexport GIT_PROJECT_ROOT={directory} GIT_HTTP_EXPORT_ALL=1 HOME=/root\nexec git http-backend\n");
+    nl.host.write("git/cgi-bin/git", backend);
+    let commit = "git -c user.name=a -c user.email=a@b commit -q --allow-empty -m";
     nl.host.ok(&format!(
-        "sh -c 'cd {directory} && git init -q work && cd work && head -c 300000 /dev/urandom > data && git add data && \
-         {commit} -m first && {commit} -m second && git clone -q --bare . ../it.git && cd ../it.git && git update-server-info && chmod -R a+rX .'"
+        "sh -c 'cd {directory} && chmod 755 cgi-bin/git && git init -q work && cd work && head -c 300000 /dev/urandom > data && git add data && \
+         {commit} first && {commit} second && git clone -q --bare . ../it.git && cd ../it.git && git config http.receivepack true && \
+         git update-server-info && chown -R root: . && chmod -R a+rX .'"
     ));
     let server = web(nl, &directory);
+    // By the dumb protocol, and by git's own.
     let log = nl.ok(&format!(
-        "run --rm sh -c 'cd /tmp && git clone -q http://{FAR_IP}:8000/it.git && cd it && git fsck --strict && git log --format=%s'"
+        "run --rm sh -c 'cd /tmp && git clone -q http://{FAR_IP}:8000/it.git dumb && git -C dumb fsck --strict && \
+         git clone -q http://{FAR_IP}:8000/cgi-bin/git/it.git && cd it && git fsck --strict && git log --format=%s && \
+         head -c 300000 /dev/urandom > more && git add more && {commit} third && git push -q origin HEAD'"
     ));
     assert!(log.ends_with("second\nfirst"), "{log}");
+    assert_eq!(nl.host.ok(&format!("git -C {directory}/it.git log -1 --format=%s")), "third");
     drop(server);
 }
 
@@ -175,6 +183,6 @@ fn iperf3_sends_and_gets_the_longest_datagrams_there_are(nl: &Netloom) {
         let result = nl.json(&format!("run --rm iperf3 -c {FAR_IP} -u -l 65507 -b 20M -t 1 -J {direction}"));
         let sum = &result["end"]["sum"];
         let (sent, lost) = (sum["packets"].as_u64().unwrap_or_default(), sum["lost_packets"].as_u64().unwrap_or(u64::MAX));
-        assert!(sent >= 20 && lost <= sent / 2, "{lost} of {sent} were lost {direction}: {result:#}");
+        assert!(sent >= 20 && lost <= sent / 4, "{lost} of {sent} were lost {direction}: {result:#}");
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netloom_tests::{FAR_IP6, Finished, HOST_IP, HOST_IP6, Netloom, Place, SERVER_IP, SERVER_IP6, at, wait_until};
+use netloom_tests::{FAR_IP6, HOST_IP, HOST_IP6, Netloom, Place, SERVER_IP, SERVER_IP6, at, wait_until};
 
 for_both!(
     a_network_has_the_same_prefix_whenever_it_is_made,
@@ -32,12 +32,6 @@ for_both!(
     a_second_network_brings_its_addresses,
     an_ip_range_bounds_what_is_chosen,
 );
-
-/// A container's python with `script`.
-fn python(nl: &Netloom, options: &str, script: &str) -> Finished {
-    let file = nl.host.write("script.py", script);
-    nl.run(&format!("run --rm {options} -v {}:/script.py:ro python3 /script.py", file.display()))
-}
 
 fn six(nl: &Netloom) {
     nl.ok("network create --subnet fd00:20::/64 six");
@@ -133,7 +127,7 @@ fn twenty_megabytes_go_both_ways(nl: &Netloom) {
          s.sendall(data)\ns.shutdown(socket.SHUT_WR)\nback = b''.join(iter(lambda: s.recv(1 << 20), b''))\n\
          print(hashlib.sha256(back).digest() == hashlib.sha256(data).digest())\n"
     );
-    assert_eq!(python(nl, "--net six", &script).exits(0).text(), "True");
+    assert_eq!(nl.python("--net six", &script).exits(0).text(), "True");
     assert_eq!(server.join().expect("the server ends"), 20 << 20);
 }
 
@@ -142,7 +136,7 @@ fn a_refused_connection_is_refused_at_once(nl: &Netloom) {
     let script =
         format!("import socket\ntry:\n  socket.create_connection(('{FAR_IP6}', 9), 20)\nexcept OSError as e:\n  print(type(e).__name__)\n");
     let began = Instant::now();
-    assert_eq!(python(nl, "--net six", &script).exits(0).text(), "ConnectionRefusedError");
+    assert_eq!(nl.python("--net six", &script).exits(0).text(), "ConnectionRefusedError");
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
@@ -152,7 +146,7 @@ fn what_cannot_go_out_is_answered_at_once(nl: &Netloom) {
     let script = "import errno, socket\ntry:\n  socket.create_connection(('2001:db8:dead::1', 9), 20)\n\
                   except OSError as e:\n  print(errno.errorcode[e.errno])\n";
     let began = Instant::now();
-    assert_eq!(python(nl, "--net six", script).exits(0).text(), "EHOSTUNREACH");
+    assert_eq!(nl.python("--net six", script).exits(0).text(), "EHOSTUNREACH");
     assert!(began.elapsed() < Duration::from_secs(10));
     nl.host.ok("ip -6 route del unreachable 2001:db8:dead::/48");
 }
@@ -172,7 +166,7 @@ fn udp_goes_out_and_comes_back(nl: &Netloom) {
         "import socket\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
          for size in (0, 5, 1400, 9000, 65507):\n  s.sendto(bytes(size), ('{FAR_IP6}', 9000))\n  d, a = s.recvfrom(65536)\n  print(len(d), a[0])\n"
     );
-    let out = python(nl, "--net six", &script).exits(0).text();
+    let out = nl.python("--net six", &script).exits(0).text();
     assert_eq!(out, format!("0 {FAR_IP6}\n5 {FAR_IP6}\n1400 {FAR_IP6}\n9000 {FAR_IP6}\n65507 {FAR_IP6}"));
     echo.join().expect("the echo ends");
 }
@@ -352,14 +346,14 @@ fn names_have_both_addresses(nl: &Netloom) {
         "import socket\nprint(sorted({{i[4][0] for i in socket.getaddrinfo('web', 80)}}))\n\
          print(socket.gethostbyaddr('{ip6}')[0], socket.gethostbyaddr('{ip}')[0])\n"
     );
-    let out = python(nl, "--net six", &script).exits(0).text();
+    let out = nl.python("--net six", &script).exits(0).text();
     assert_eq!(out, format!("['{ip}', '{ip6}']\nweb web"));
     assert!(nl.ok("exec web cat /etc/hosts").contains(&ip6.to_string()));
     // The resolver answers over IPv6 as well.
     let query = "import socket, struct\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
                  s.sendto(b'\\0\\7\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\3web\\0\\0\\x1c\\0\\1', ('fd00:20::1', 53))\n\
                  print(socket.inet_ntop(socket.AF_INET6, s.recv(512)[-16:]))\n";
-    assert_eq!(python(nl, "--net six", query).exits(0).text(), ip6.to_string());
+    assert_eq!(nl.python("--net six", query).exits(0).text(), ip6.to_string());
 }
 
 fn nobody_takes_anothers_address_or_is_a_router(nl: &Netloom) {

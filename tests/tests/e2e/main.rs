@@ -29,6 +29,7 @@ mod outside;
 mod paths;
 mod process;
 mod publish;
+mod reported;
 mod terminal;
 mod traffic;
 mod users;

@@ -21,6 +21,7 @@ for_both!(
     a_ping_without_a_socket_for_it_is_answered,
     what_routers_say_about_a_ping_reaches_the_container,
     traceroute_by_udp_shows_the_routers,
+    traceroute_and_mtr_of_linux_show_the_routers,
     dscp_and_ecn_are_kept_both_ways,
     limits_refuse_what_is_new_and_say_why,
     the_host_s_own_address_is_reachable,
@@ -32,12 +33,6 @@ for_both!(
     a_hundred_connections_at_once_go_out,
     a_container_that_takes_all_the_sockets_it_can_leaves_the_others_theirs,
 );
-
-/// A container's python with `script`, on one line.
-fn python(nl: &Netloom, options: &str, script: &str) -> netloom_tests::Finished {
-    let file = nl.host.write("script.py", script);
-    nl.run(&format!("run --rm {options} -v {}:/script.py:ro python3 /script.py", file.display()))
-}
 
 fn the_outside_sees_the_hosts_address(nl: &Netloom) {
     let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
@@ -65,7 +60,7 @@ fn udp_goes_out_and_comes_back(nl: &Netloom) {
         "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
          for i in range(3):\n  s.sendto(b'ping%d' % i, ('{FAR_IP}', 9000))\n  d, a = s.recvfrom(2048)\n  print(d.decode(), a[0])\n"
     );
-    let out = python(nl, "", &script).exits(0).text();
+    let out = nl.python("", &script).exits(0).text();
     assert_eq!(out, format!("ping0 {FAR_IP}\nping1 {FAR_IP}\nping2 {FAR_IP}"));
     let sources = echo.join().expect("the echo ends");
     assert!(sources.iter().all(|from| *from == sources[0] && from.ip() == HOST_IP), "one inside endpoint is one outside: {sources:?}");
@@ -87,7 +82,7 @@ fn a_large_udp_datagram_goes_out_and_comes_back(nl: &Netloom) {
          for n in {lengths:?}:\n  m = (bytes(range(256)) * 256)[:n]\n  s.sendto(m, ('{FAR_IP}', 9000))\n  d, a = s.recvfrom(65536)\n  \
          print(d == m)\n"
     );
-    assert_eq!(python(nl, "", &script).exits(0).text(), "True\nTrue\nTrue\nTrue");
+    assert_eq!(nl.python("", &script).exits(0).text(), "True\nTrue\nTrue\nTrue");
     assert_eq!(echo.join().expect("the echo ends"), lengths);
 }
 
@@ -95,7 +90,7 @@ fn a_refused_connection_is_refused_at_once(nl: &Netloom) {
     let began = Instant::now();
     let script =
         format!("import socket\ntry:\n  socket.create_connection(('{FAR_IP}', 9), 20)\nexcept OSError as e:\n  print(type(e).__name__)\n");
-    assert_eq!(python(nl, "", &script).exits(0).text(), "ConnectionRefusedError");
+    assert_eq!(nl.python("", &script).exits(0).text(), "ConnectionRefusedError");
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
@@ -111,7 +106,7 @@ fn a_half_closed_connection_still_receives(nl: &Netloom) {
         "import socket\ns = socket.create_connection(('{FAR_IP}', 9000), 10)\ns.sendall(b'question')\ns.shutdown(socket.SHUT_WR)\n\
          print(s.makefile().read())\n"
     );
-    assert_eq!(python(nl, "", &script).exits(0).text(), "QUESTION");
+    assert_eq!(nl.python("", &script).exits(0).text(), "QUESTION");
     server.join().expect("the server ends");
 }
 
@@ -122,7 +117,7 @@ fn urgent_data_is_data_at_its_place_both_ways(nl: &Netloom) {
     let server = nl.host.start(Place::Server, &format!("python3 -u {}", nl.host.write("server.py", server).display()));
     wait_until("it listens", || nl.host.start(Place::Server, "ss -Htln").finish().text().contains(":9000"));
     let script = format!("import socket, time\ns = socket.create_connection(('{FAR_IP}', 9000), 20)\n{talk}");
-    assert_eq!(python(nl, "", &script).exits(0).text(), "abcdef");
+    assert_eq!(nl.python("", &script).exits(0).text(), "abcdef");
     assert_eq!(server.finish().exits(0).text(), "abcdef");
 }
 
@@ -140,7 +135,7 @@ fn a_silent_server_is_waited_for(nl: &Netloom) {
     // An address on the wire that nobody has: no answer, and no refusal made up.
     let script =
         "import socket\ntry:\n  socket.create_connection(('10.99.0.200', 9), 1)\nexcept OSError as e:\n  print(type(e).__name__)\n";
-    assert_eq!(python(nl, "", script).exits(0).text(), "TimeoutError");
+    assert_eq!(nl.python("", script).exits(0).text(), "TimeoutError");
 }
 
 fn the_gateway_answers_ping(nl: &Netloom) {
@@ -204,6 +199,24 @@ fn traceroute_by_udp_shows_the_routers(nl: &Netloom) {
     assert!(out.contains(&format!(" 2  {FAR_IP} ")), "{out}");
 }
 
+fn traceroute_and_mtr_of_linux_show_the_routers(nl: &Netloom) {
+    allow_ping(nl);
+    nl.ok("run -d --name a --cap-add NET_RAW sleep 1000");
+    let gateway = netloom_tests::at(&nl.inspect("a"), "networks.bridge.gateway");
+    for line in [
+        format!("traceroute -n -q 1 -N 1 -w 5 -m 5 {FAR_IP}"),
+        format!("traceroute -n -q 1 -N 1 -w 5 -m 5 -I {FAR_IP}"),
+        format!("mtr -n -r -c 1 -m 5 {FAR_IP}"),
+        format!("mtr -n -r -c 1 -m 5 --udp {FAR_IP}"),
+    ] {
+        let out = nl.ok(&format!("exec a {line}"));
+        let hops: Vec<_> =
+            out.lines().filter_map(|line| line.split_whitespace().find_map(|word| word.parse::<std::net::Ipv4Addr>().ok())).collect();
+        let hops = if line.starts_with("traceroute") { &hops[1..] } else { &hops[..] };
+        assert_eq!(hops.iter().map(ToString::to_string).collect::<Vec<_>>(), [gateway.clone(), FAR_IP.to_string()], "{line}: {out}");
+    }
+}
+
 fn dscp_and_ecn_are_kept_both_ways(nl: &Netloom) {
     // IP_RECVTOS is 13.
     let server = format!(
@@ -217,7 +230,7 @@ fn dscp_and_ecn_are_kept_both_ways(nl: &Netloom) {
          for i in range(10):\n  s.sendto(b'x', ('{FAR_IP}', 9000))\n  try:\n    d, c, _, a = s.recvmsg(100, 100)\n    \
          print(d[0], c[0][2][0])\n    break\n  except TimeoutError: pass\n  except ConnectionRefusedError: pass\n"
     );
-    assert_eq!(python(nl, "", &script).exits(0).text(), "185 3");
+    assert_eq!(nl.python("", &script).exits(0).text(), "185 3");
     drop(server);
 }
 
@@ -278,7 +291,7 @@ fn what_listens_on_the_host_is_reached_by_the_gateway_s_address_and_by_name(nl: 
         "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(10)\n\
          for to in '{gateway}', '{HOST_IP}':\n  s.sendto(b'x', (to, 9000))\n  print(s.recvfrom(16)[1][0])\n"
     );
-    assert_eq!(python(nl, "", &script).exits(0).text(), format!("{gateway}\n{HOST_IP}"));
+    assert_eq!(nl.python("", &script).exits(0).text(), format!("{gateway}\n{HOST_IP}"));
     echo.join().expect("the echo ends");
 }
 
@@ -350,7 +363,7 @@ fn a_hundred_connections_at_once_go_out(nl: &Netloom) {
         "import socket\nall = [socket.create_connection(('{FAR_IP}', 9000), 20) for _ in range(100)]\n\
          print(sorted(int(s.makefile().readline()) for s in all) == list(range(100)))\n"
     );
-    assert_eq!(python(nl, "", &script).exits(0).text(), "True");
+    assert_eq!(nl.python("", &script).exits(0).text(), "True");
     server.join().expect("the server ends");
 }
 
