@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct PortId(pub u16);
 
 impl PortId {
-    /// The gateway is a port like any other: what it sends is switched, captured and counted as all else.
+    /// The gateway is a port like any other: what it sends is switched and counted as all else.
     pub const GATEWAY: Self = Self(0);
 
     /// Ports of one network, the gateway among them: as many as a Linux bridge has.

@@ -289,6 +289,11 @@ impl TcpFlow {
         self.egress(now, wire);
     }
 
+    /// Whether all that the container said, and that it was all, has gone to the host socket.
+    pub(super) fn has_ended(&self) -> bool {
+        self.finished
+    }
+
     /// How the flow ended, once it has.
     pub(super) fn gone(&self) -> Option<Gone> {
         self.gone

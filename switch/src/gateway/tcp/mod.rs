@@ -224,19 +224,24 @@ impl TcpTable {
         })
     }
 
-    /// Resets every flow on both sides.
+    /// Resets every flow on both sides. What a container has said to its end is not taken back: its host socket is closed, and the kernel
+    /// brings the rest to the server.
     pub(super) fn close_all(&mut self, core: &mut Core, now: Time, outside: &mut impl Outside) {
         for (_, mut state) in self.flows.drain() {
-            let socket = match &state {
-                State::Connecting(connecting) => connecting.socket,
-                State::Open(flow) => flow.setup().socket,
-                State::Asleep(asleep) => asleep.setup.socket,
+            let (socket, has_ended) = match &state {
+                State::Connecting(connecting) => (connecting.socket, false),
+                State::Open(flow) => (flow.setup().socket, flow.has_ended()),
+                State::Asleep(asleep) => (asleep.setup.socket, false),
             };
             if let Some(flow) = state.awake(now, &mut self.spares) {
                 let to = flow.setup().container;
                 flow.abort(now, Gone::Inside, &mut core.wire(to, outside));
             }
-            outside.tcp_reset(socket);
+            if has_ended {
+                outside.close(socket)
+            } else {
+                outside.tcp_reset(socket)
+            }
             core.sockets.remove(socket);
         }
         *self = Self::default();

@@ -497,3 +497,21 @@ fn closing_everything_resets_both_sides() {
     assert_eq!(lab.state(handle), State::Closed);
     assert!(lab.host().reset && lab.gateway.next_timer().is_none());
 }
+
+#[test]
+fn what_a_container_said_to_its_end_is_not_taken_back_when_it_is_gone() {
+    let (mut lab, handle) = connected(config(), true);
+    lab.socket(handle).send_slice(b"last words").unwrap();
+    lab.socket(handle).close();
+    lab.settle();
+    lab.gateway.close_all(lab.now, &mut lab.world);
+    assert!(lab.host().outbox == b"last words" && lab.host().finished && lab.host().closed && !lab.host().reset);
+
+    let (mut lab, handle) = connected(config(), true);
+    lab.host().room = 4;
+    lab.socket(handle).send_slice(b"last words").unwrap();
+    lab.socket(handle).close();
+    lab.settle();
+    lab.gateway.close_all(lab.now, &mut lab.world);
+    assert!(lab.host().reset, "half of them would seem to be all");
+}
