@@ -25,6 +25,7 @@ mod process;
 mod report;
 mod snapshot;
 mod terminal;
+mod usage;
 mod user;
 mod wait;
 

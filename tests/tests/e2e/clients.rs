@@ -3,6 +3,10 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, Running, wait_until};
@@ -75,8 +79,11 @@ fn git_clones_and_pushes_over_http(nl: &Netloom) {
 
 fn wrk_keeps_its_connections_alive(nl: &Netloom) {
     let listener = nl.host.listen(Place::Server, (FAR_IP, 8000));
+    let connections = Arc::<AtomicU32>::default();
+    let accepted = Arc::clone(&connections);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
+            accepted.fetch_add(1, Relaxed);
             std::thread::spawn(move || {
                 let mut writer = stream.try_clone().expect("a second descriptor");
                 let lines = BufReader::new(stream).lines().map_while(Result::ok);
@@ -89,6 +96,8 @@ fn wrk_keeps_its_connections_alive(nl: &Netloom) {
         }
     });
     asked_and_answered(&nl.ok(&format!("run --rm wrk -t 1 -c 20 -d 1s http://{FAR_IP}:8000/")));
+    // It tries one before it begins.
+    assert!(connections.load(Relaxed) <= 21, "{connections:?} connections for twenty");
 }
 
 /// What wrk says when every connection was served.

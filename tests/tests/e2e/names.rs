@@ -11,6 +11,7 @@ for_both!(
     the_host_has_a_name_inside,
     dig_gets_over_tcp_what_it_gets_over_udp,
     a_resolver_that_changes_is_followed,
+    a_resolver_file_that_is_replaced_is_followed,
     names_are_known_only_on_shared_networks,
     other_names_go_to_the_hosts_resolver,
     a_name_that_nobody_knows_is_not_found,
@@ -102,6 +103,27 @@ fn a_resolver_that_changes_is_followed(nl: &Netloom) {
     std::fs::write(&conf, "search example.test\nnameserver 10.99.0.1\n").expect("the file can be written");
     netloom_tests::wait_until("the new resolver is asked", || nl.run(ask).text() == "203.0.113.9");
     nl.host.ok("umount /etc/resolv.conf");
+}
+
+/// By a rename, as NetworkManager does it, and by a symlink that leads elsewhere, as with systemd-resolved.
+fn a_resolver_file_that_is_replaced_is_followed(nl: &Netloom) {
+    let _server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
+    // A directory of this host's own in the place of /etc, with all that is in the machine's.
+    nl.host.ok("sh -c 'mkdir /run/etc && cp -a /etc/passwd /etc/group /etc/nsswitch.conf /etc/subuid /etc/subgid /etc/ssl /etc/alternatives /run/etc/'");
+    nl.host.ok("mount --bind /run/etc /etc");
+    let silent = "nameserver 10.99.0.200";
+    nl.host.ok(&format!("sh -c 'echo {silent} > /etc/resolv.conf'"));
+    nl.ok("run -d --name a sleep 1000");
+    let is_found = || nl.run("exec a dig +short +tries=1 +time=1 files.example.test").text() == "203.0.113.9";
+    assert!(!is_found());
+    nl.host.ok("sh -c 'echo nameserver 10.99.0.1 > /etc/new && mv /etc/new /etc/resolv.conf'");
+    netloom_tests::wait_until("the renamed file is read", is_found);
+    nl.host.ok(&format!("sh -c 'echo {silent} > /etc/silent && ln -s silent /etc/link && mv /etc/link /etc/resolv.conf'"));
+    netloom_tests::wait_until("the symlink is read", || !is_found());
+    nl.host.ok("sh -c 'echo nameserver 10.99.0.1 > /etc/other && ln -s other /etc/link && mv /etc/link /etc/resolv.conf'");
+    netloom_tests::wait_until("the other symlink is read", is_found);
+    nl.remove_all();
+    nl.host.ok("umount /etc");
 }
 
 fn names_are_known_only_on_shared_networks(nl: &Netloom) {

@@ -9,6 +9,7 @@ for_both!(
     a_ping_too_long_for_the_way_out_is_not_cut_and_its_sender_told,
     a_host_without_an_uplink_is_no_error_and_one_that_comes_is_used,
     another_address_and_another_route_of_the_host_are_followed,
+    the_gateway_s_address_leads_to_the_host_whatever_addresses_it_has,
     datagrams_go_on_when_the_daemon_is_killed,
     no_flow_is_left_of_connections_that_have_ended,
     no_neighbour_of_an_isolated_network_is_reached_by_the_gateway,
@@ -152,6 +153,43 @@ while True:
     let client = nl.start(&format!("exec a busybox nc {FAR_IP} 9001"));
     assert_eq!(listener.accept().expect("a client").1.ip(), IpAddr::from([10, 99, 0, 3]));
     client.finish().exits(0);
+    // As the host was.
+    nl.host.ok("ip addr del 10.99.0.3/24 dev eth0");
+    nl.host.ok("ip addr add 10.99.0.2/24 dev eth0");
+    nl.host.ok("ip route add default via 10.99.0.1");
+}
+
+fn the_gateway_s_address_leads_to_the_host_whatever_addresses_it_has(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Host, ([0, 0, 0, 0], 9000));
+    let socket = nl.host.udp(Place::Host, ([0, 0, 0, 0], 9000));
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = stream.map(|mut stream| std::io::Write::write_all(&mut stream, b"welcome"));
+        }
+    });
+    std::thread::spawn(move || {
+        let mut bytes = [0; 100];
+        while let Ok((n, from)) = socket.recv_from(&mut bytes) {
+            let _ = socket.send_to(&bytes[..n], from);
+        }
+    });
+    nl.ok("run -d --name a -p 8080:80 sh -c 'while :; do busybox nc -l -p 80 -e echo inside; done'");
+    let ask = "import socket\nprint(socket.create_connection(('host.docker.internal', 9000), 5).recv(100).decode())\n\
+               s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.settimeout(5)\ns.sendto(b'word', ('host.docker.internal', 9000))\n\
+               print(s.recv(100).decode())\n";
+    let is_reached = |address: &str| {
+        // The daemon hears of a change within a moment.
+        wait_until("the host is reached", || {
+            let heard = python(nl, "a", ask);
+            heard.code == 0 && heard.text() == "welcome\nword"
+        });
+        assert_eq!(nl.host.start(Place::Server, &format!("busybox nc -w 20 {address} 8080")).finish().text(), "inside");
+    };
+    is_reached("10.99.0.2");
+    nl.host.ok("ip addr del 10.99.0.2/24 dev eth0");
+    nl.host.ok("ip addr add 10.99.0.3/24 dev eth0");
+    nl.host.ok("ip route add default via 10.99.0.1");
+    is_reached("10.99.0.3");
     // As the host was.
     nl.host.ok("ip addr del 10.99.0.3/24 dev eth0");
     nl.host.ok("ip addr add 10.99.0.2/24 dev eth0");

@@ -13,11 +13,14 @@ for_both!(
     five_hundred_parallel_requests_are_answered,
     the_server_sees_the_real_client,
     a_client_on_the_hosts_loopback_appears_as_the_gateway,
+    a_client_on_the_hosts_loopback_is_answered_over_udp,
     udp_is_published_with_the_real_client,
     containers_reach_their_own_network_s_publications,
+    containers_of_other_networks_and_of_isolated_ones_reach_publications,
     a_publication_listens_once_run_has_returned,
     a_range_is_published_port_by_port,
     a_range_of_a_thousand_ports_is_published_and_comes_back_with_the_daemon,
+    a_range_of_a_thousand_udp_ports_costs_little,
     an_ephemeral_port_is_chosen_and_shown,
     one_host_address_alone_can_be_published,
     a_closed_port_is_a_reset,
@@ -112,6 +115,21 @@ fn a_client_on_the_hosts_loopback_appears_as_the_gateway(nl: &Netloom) {
     }
 }
 
+fn a_client_on_the_hosts_loopback_is_answered_over_udp(nl: &Netloom) {
+    who(nl, "-p 5353:8053/udp");
+    let gateway = at(&nl.inspect("who"), "networks.bridge.gateway");
+    for address in [IpAddr::from([127, 0, 0, 1]), std::net::Ipv6Addr::LOCALHOST.into()] {
+        let socket = nl.host.udp(Place::Host, (address, 0));
+        socket.send_to(b"I am", (address, 5353)).expect("it goes");
+        let mut bytes = [0; 100];
+        let (n, from) = socket.recv_from(&mut bytes).expect("an answer");
+        assert_eq!(
+            (from, String::from_utf8_lossy(&bytes[..n]).as_ref()),
+            ((address, 5353).into(), format!("I am from {gateway}").as_str())
+        );
+    }
+}
+
 fn udp_is_published_with_the_real_client(nl: &Netloom) {
     who(nl, "-p 5353:8053/udp");
     let socket = nl.host.udp(Place::Server, (SERVER_IP, 0));
@@ -139,6 +157,19 @@ fn containers_reach_their_own_network_s_publications(nl: &Netloom) {
     }
 }
 
+fn containers_of_other_networks_and_of_isolated_ones_reach_publications(nl: &Netloom) {
+    nl.ok("network create other");
+    nl.ok("network create --isolated apart");
+    who(nl, "--net apart -p 8080:80");
+    for network in ["other", "apart", "bridge"] {
+        assert_eq!(
+            nl.ok(&format!("run --rm --net {network} busybox wget -q -O - http://{HOST_IP}:8080/")),
+            HOST_IP.to_string(),
+            "{network}"
+        );
+    }
+}
+
 fn a_publication_listens_once_run_has_returned(nl: &Netloom) {
     nl.ok("run -d --name a -p 8080:80 -p 8081:81/udp sleep 1000");
     nl.host.inside(Place::Server, || TcpStream::connect(host_port(8080))).expect("the port listens");
@@ -160,27 +191,17 @@ fn a_range_is_published_port_by_port(nl: &Netloom) {
     assert_eq!(ports, BTreeSet::from([(Some(8000), Some(80)), (Some(8001), Some(81)), (Some(8002), Some(82))]));
 }
 
-/// What processes of the host have in memory of their own, in KiB.
-fn memory(nl: &Netloom, processes: &[i64]) -> i64 {
-    let anonymous = |pid: &i64| {
-        let status = nl.host.ok(&format!("cat /proc/{pid}/status"));
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel tells it");
-        line.trim().trim_end_matches(" kB").parse::<i64>().expect("a number")
-    };
-    processes.iter().map(anonymous).sum()
-}
-
 fn a_range_of_a_thousand_ports_is_published_and_comes_back_with_the_daemon(nl: &Netloom) {
     let www = nl.host.make_dir("www");
     nl.host.write("www/index.html", "hello");
     let serve = "sh -c 'busybox httpd -p 8000 -h /www; exec busybox httpd -f -p 8999 -h /www'";
     nl.ok("run -d --name before sleep 1000");
-    let before = memory(nl, &[nl.daemon(), nl.supervisor("before")]);
+    let before = nl.host.memory(&[nl.daemon(), nl.supervisor("before")]);
     nl.ok(&format!("run -d --name a -p 8000-8999:8000-8999 -v {}:/www:ro {serve}", www.display()));
     assert!(nl.inspect("a")["ports"].as_array().is_some_and(|ports| ports.len() >= 1000));
     let answers = |port| get_from(nl, Place::Server, host_port(port)).is_ok_and(|body| body == "hello");
     wait_until("both ends of the range answer", || answers(8000) && answers(8999));
-    let more = memory(nl, &[nl.daemon(), nl.supervisor("a")]) - before;
+    let more = nl.host.memory(&[nl.daemon(), nl.supervisor("a")]) - before;
     assert!(more < 4096, "{more} KiB for a thousand ports");
     nl.host.kill(nl.daemon(), "KILL");
     wait_until("both ends of the range answer again", || answers(8000) && answers(8999));
@@ -188,6 +209,26 @@ fn a_range_of_a_thousand_ports_is_published_and_comes_back_with_the_daemon(nl: &
     assert!(ports >= 1000, "{ports} came back");
     nl.ok("rm -f a before");
     nl.ok("run --rm -p 8500:80 true");
+}
+
+fn a_range_of_a_thousand_udp_ports_costs_little(nl: &Netloom) {
+    let echo = "import selectors, socket\nall = selectors.DefaultSelector()\n\
+                for port in 8000, 8999:\n  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n  s.bind(('0.0.0.0', port))\n  \
+                all.register(s, selectors.EVENT_READ)\nwhile True:\n  for key, _ in all.select():\n    d, a = key.fileobj.recvfrom(100)\n    \
+                key.fileobj.sendto(d, a)\n";
+    let script = nl.host.write("echo.py", echo);
+    nl.ok("run -d --name before sleep 1000");
+    let (before, processes) = (nl.host.memory(&[nl.daemon(), nl.supervisor("before")]), nl.host.processes().len());
+    nl.ok(&format!("run -d --name a -p 8000-8999:8000-8999/udp -v {}:/echo.py:ro python3 /echo.py", script.display()));
+    let client = nl.host.udp(Place::Server, (SERVER_IP, 0));
+    client.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    for port in [8000, 8999] {
+        wait_until("it answers", || client.send_to(b"word", host_port(port)).is_ok() && client.recv(&mut [0; 100]).is_ok());
+    }
+    let more = nl.host.memory(&[nl.daemon(), nl.supervisor("a")]) - before;
+    assert!(more < 4096, "{more} KiB for a thousand ports");
+    // A container has a supervisor, an init and its command.
+    assert_eq!(nl.host.processes().len(), processes + 3, "{:#?}", nl.host.processes());
 }
 
 fn an_ephemeral_port_is_chosen_and_shown(nl: &Netloom) {
@@ -214,14 +255,25 @@ fn a_closed_port_is_a_reset(nl: &Netloom) {
 }
 
 fn what_listens_on_a_container_s_loopback_alone_is_not_published(nl: &Netloom) {
-    nl.ok("run -d --name a -p 8080:80 busybox httpd -f -p 127.0.0.1:80");
-    wait_until("it listens", || nl.run("exec a busybox wget -q -O - http://127.0.0.1/").stderr.contains("404"));
-    assert!(get_from(nl, Place::Server, host_port(8080)).is_err());
+    let www = nl.host.make_dir("www");
+    nl.host.write("www/index.html", "hello");
+    let serve = "sh -c 'busybox httpd -p 127.0.0.1:80 -h /www; exec busybox httpd -f -p 81 -h /www'";
+    nl.ok(&format!("run -d --name a -p 8080:80 -p 8081:81 -v {}:/www:ro {serve}", www.display()));
+    wait_until("both listen", || {
+        [80, 81].iter().all(|port| nl.run(&format!("exec a busybox wget -q -O - http://127.0.0.1:{port}/")).code == 0)
+    });
+    let places =
+        [(Place::Server, HOST_IP.into()), (Place::Host, IpAddr::from([127, 0, 0, 1])), (Place::Host, std::net::Ipv6Addr::LOCALHOST.into())];
+    for (place, address) in places {
+        assert_eq!(get_from(nl, place, (address, 8081).into()).expect("an answer"), "hello", "{address}");
+        let refused = get_from(nl, place, (address, 8080).into()).expect_err("nobody listens on eth0");
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset, "{address}");
+    }
 }
 
 fn the_end_of_one_container_leaves_the_flows_of_another_alone(nl: &Netloom) {
-    nl.ok("run -d --name stays -p 8080:80 busybox nc -l -p 80 -e cat");
     nl.ok("run -d --name ends -p 8081:80 busybox httpd -f -p 80");
+    nl.ok("run -d --name stays -p 8080:80 busybox nc -l -p 80 -e cat");
     let mut stream = nl.host.inside(Place::Server, || TcpStream::connect(host_port(8080)).expect("it is published"));
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
     let mut says = |word: &[u8; 4]| {

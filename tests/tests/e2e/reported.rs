@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -10,12 +10,18 @@ use netloom_tests::{FAR_IP, HOST_IP, Netloom, Place, SERVER_IP, at, wait_until};
 
 for_both!(
     a_port_53_that_is_published_leaves_the_network_s_own_names_alone,
-    a_udp_client_is_served_again_after_the_container_was_restarted,
+    a_udp_client_is_served_again_by_the_container_s_successor,
     two_containers_reach_each_other_by_the_addresses_that_the_outside_sees,
-    connections_that_ended_leave_no_socket_behind,
-    a_half_closed_connection_costs_no_processor_time,
+    connections_on_which_nothing_goes_on_cost_no_processor_time,
+    a_trickle_of_packets_costs_little_processor_time,
+    traffic_that_is_over_leaves_no_memory_behind,
+    a_large_page_by_a_port_on_loopback_comes_at_once,
+    a_page_comes_at_once_with_the_largest_mtu_and_with_small_and_large_buffers,
+    what_is_said_to_a_group_is_heard_and_answered,
+    a_daemon_that_was_stopped_for_a_while_goes_on,
     a_reader_that_pauses_gets_everything_in_either_direction,
     a_window_scales_and_losses_are_told_selectively,
+    the_last_words_of_a_container_reach_a_server_that_is_slow_to_read,
     what_a_router_refuses_fails_at_once_and_as_it_said,
     packets_to_a_loopback_address_reach_no_loopback_of_the_host,
 );
@@ -43,22 +49,31 @@ fn a_port_53_that_is_published_leaves_the_network_s_own_names_alone(nl: &Netloom
     assert_eq!(nl.ok("run --rm dig +short +tries=1 +time=10 names"), nl.ip("names"), "by the network's own resolver");
 }
 
-fn a_udp_client_is_served_again_after_the_container_was_restarted(nl: &Netloom) {
+fn a_udp_client_is_served_again_by_the_container_s_successor(nl: &Netloom) {
     let echo = "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\ns.bind(('0.0.0.0', 53))\n\
                 while True:\n  d, a = s.recvfrom(100)\n  s.sendto(d, a)\n";
     let script = nl.host.write("echo.py", echo);
-    nl.ok(&format!("run -d --name echo -p 5353:53/udp -v {}:/echo.py:ro python3 /echo.py", script.display()));
+    let start = || nl.ok(&format!("run -d --name echo -p 5353:53/udp -v {}:/echo.py:ro python3 /echo.py", script.display()));
     let client = nl.host.udp(Place::Server, (SERVER_IP, 0));
     client.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
-    let is_answered = || {
-        // An answer to an earlier question is one, too.
-        client.send_to(b"word", (HOST_IP, 5353)).is_ok() && client.recv(&mut [0; 100]).is_ok()
+    let mut number = 0_u32;
+    let mut is_answered = || {
+        number += 1;
+        let mut answer = [0; 100];
+        // One to an earlier question tells nothing.
+        client.send_to(&number.to_be_bytes(), (HOST_IP, 5353)).is_ok()
+            && std::iter::from_fn(|| client.recv(&mut answer).ok().map(|n| answer[..n] == number.to_be_bytes())).any(|is_its| is_its)
     };
-    wait_until("it is answered", is_answered);
-    for _ in 0..2 {
-        nl.ok("restart -t 0 echo");
-        wait_until("the same client is answered again", is_answered);
-    }
+    start();
+    wait_until("it is answered", &mut is_answered);
+    nl.ok("restart -t 0 echo");
+    wait_until("the same client is answered again", &mut is_answered);
+    let before = nl.ip("echo");
+    nl.ok("rm -f echo");
+    nl.ok("run -d --name another sleep 1000");
+    start();
+    assert_ne!(nl.ip("echo"), before);
+    wait_until("it is answered from another address", &mut is_answered);
 }
 
 /// RFC 4787, REQ-9.
@@ -90,58 +105,49 @@ fn two_containers_reach_each_other_by_the_addresses_that_the_outside_sees(nl: &N
     assert_eq!(waiting.finish().exits(0).text(), format!("hello {} {}", caller.ip(), caller.port()), "from its address outside");
 }
 
-fn connections_that_ended_leave_no_socket_behind(nl: &Netloom) {
-    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
-    let server = std::thread::spawn(move || {
-        // Each way to end: the server first, the container first, and by a reset.
-        for count in 0..60 {
-            let (mut stream, _) = listener.accept().expect("a client");
-            if count % 3 != 0 {
-                let mut rest = Vec::new();
-                let _ = stream.read_to_end(&mut rest);
-            }
-        }
-    });
-    nl.ok("run -d --name a sleep 1000");
-    let script = format!(
-        "import socket, struct\nfor i in range(60):\n  s = socket.create_connection(('{FAR_IP}', 9000), 20)\n  \
-         if i % 3 == 0: s.recv(1)\n  if i % 3 == 2: s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))\n  s.close()\n"
-    );
-    nl.run_with_input("exec -i a python3 -", script).exits(0);
-    server.join().expect("the server ends");
-    wait_until("no flow is left", || nl.json("flows --format json").as_array().is_some_and(Vec::is_empty));
-    let left = nl.host.ok("ss -Htan state connected exclude time-wait dport = :9000");
-    assert_eq!(left, "", "the host has sockets of connections that are over");
+/// Nothing that this host's daemon has to do takes more of a processor than a tenth for so long.
+fn daemon_rests(nl: &Netloom, so_long: Duration) {
+    let daemon = nl.daemon();
+    let (before, began) = (nl.host.ticks(daemon), Instant::now());
+    std::thread::sleep(so_long);
+    let (used, passed) = (nl.host.ticks(daemon) - before, began.elapsed());
+    assert!(Duration::from_millis(used * 10) < passed / 10, "{used} ticks in {passed:?}");
 }
 
-/// Ticks of the processor that a process has used.
-fn ticks(nl: &Netloom, process: i64) -> u64 {
-    let stat = nl.host.ok(&format!("cat /proc/{process}/stat"));
-    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields.split(' ')).expect("a line of proc(5)");
-    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
-}
-
-fn a_half_closed_connection_costs_no_processor_time(nl: &Netloom) {
+fn connections_on_which_nothing_goes_on_cost_no_processor_time(nl: &Netloom) {
     let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
-    nl.ok("run -d --name a sleep 1000");
-    // One waits with the server's end closed, the other with its own.
+    // One waits with the server's end closed, one with its own, and one does not read what it gets.
     let script = format!(
-        "import socket\na, b = (socket.create_connection(('{FAR_IP}', 9000), 20) for _ in range(2))\na.recv(1)\n\
+        "import socket\na, b, c = (socket.create_connection(('{FAR_IP}', 9000), 20) for _ in range(3))\na.recv(1)\n\
          b.shutdown(socket.SHUT_WR)\nprint('waiting', flush=True)\nb.recv(1)\n"
     );
     let script = nl.host.write("waits.py", script);
     let client = nl.start(&format!("run --rm -v {}:/script.py:ro python3 /script.py", script.display()));
-    let streams = [(); 2].map(|()| listener.accept().expect("a client").0);
+    let mut streams = [(); 3].map(|()| listener.accept().expect("a client").0);
     streams[0].shutdown(std::net::Shutdown::Write).expect("it can be closed");
     client.expect("waiting");
-    let daemon = nl.daemon();
-    let (before, began) = (ticks(nl, daemon), Instant::now());
-    std::thread::sleep(Duration::from_secs(2));
-    let (used, passed) = (ticks(nl, daemon) - before, began.elapsed());
-    // A tick is a hundredth of a second.
-    assert!(Duration::from_millis(used * 10) < passed / 10, "{used} ticks in {passed:?}");
+    streams[2].set_nonblocking(true).expect("a socket takes it");
+    wait_until("all buffers are full", || {
+        let full = streams[2].write(&[7; 1 << 16]).is_err();
+        std::thread::sleep(Duration::from_millis(if full { 200 } else { 0 }));
+        full && streams[2].write(&[7; 1 << 16]).is_err()
+    });
+    daemon_rests(nl, Duration::from_secs(2));
     drop(streams);
     client.finish().exits(0);
+}
+
+fn a_trickle_of_packets_costs_little_processor_time(nl: &Netloom) {
+    nl.host.ok("sysctl -q -w 'net.ipv4.ping_group_range=0 2147483647'");
+    nl.ok("run -d --name a --cap-add NET_RAW sleep 1000");
+    nl.ok("run -d --name b sleep 1000");
+    // A hundred a second each.
+    let pings: Vec<_> =
+        [FAR_IP.to_string(), nl.ip("b")].iter().map(|to| nl.start(&format!("exec a ping -q -i 0.01 -c 300 {to}"))).collect();
+    daemon_rests(nl, Duration::from_secs(2));
+    for ping in pings {
+        assert!(ping.finish().exits(0).text().contains(" 0% packet loss"));
+    }
 }
 
 fn a_reader_that_pauses_gets_everything_in_either_direction(nl: &Netloom) {
@@ -158,9 +164,9 @@ fn a_reader_that_pauses_gets_everything_in_either_direction(nl: &Netloom) {
     });
     let script = format!(
         "import socket, time\ns = socket.create_connection(('{FAR_IP}', 9000), 20)\ntime.sleep(2)\nback = bytearray()\n\
-         while len(back) < {BYTES}:\n  back += s.recv(1 << 20)\ns.sendall(back)\nprint(len(back))\n"
+         while len(back) < {BYTES}:\n  back += s.recv(1 << 20)\ns.sendall(back)\ns.shutdown(socket.SHUT_WR)\nprint(len(back), len(s.recv(1)))\n"
     );
-    assert_eq!(nl.python("", &script).exits(0).text(), BYTES.to_string());
+    assert_eq!(nl.python("", &script).exits(0).text(), format!("{BYTES} 0"));
     assert!(server.join().expect("the server ends"), "what came back is not what was sent");
 }
 
@@ -174,6 +180,21 @@ fn a_window_scales_and_losses_are_told_selectively(nl: &Netloom) {
     let agreed = nl.python("", &script).exits(0).text();
     let scale = agreed.strip_prefix("sack scaled ").and_then(|scale| scale.parse::<u8>().ok());
     assert!(scale.is_some_and(|scale| scale > 0), "{agreed}");
+}
+
+fn the_last_words_of_a_container_reach_a_server_that_is_slow_to_read(nl: &Netloom) {
+    const BYTES: usize = 40_000;
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    // The rest waits at the host when the container has gone.
+    nix::sys::socket::setsockopt(&listener, nix::sys::socket::sockopt::RcvBuf, &4096).expect("a socket takes it");
+    let script = format!("import socket\ns = socket.create_connection(('{FAR_IP}', 9000), 20)\ns.sendall(bytes({BYTES}))\n");
+    for _ in 0..5 {
+        nl.python("", &script).exits(0);
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).expect("no reset");
+        assert_eq!(heard.len(), BYTES);
+    }
 }
 
 fn what_a_router_refuses_fails_at_once_and_as_it_said(nl: &Netloom) {
@@ -238,4 +259,150 @@ fn packets_to_a_loopback_address_reach_no_loopback_of_the_host(nl: &Netloom) {
     assert!(forbidden.filter_map(|row| row["frames"].as_u64()).sum::<u64>() >= 7, "{drops:#}");
     nl.host.ok("ip addr del 198.51.100.1/32 dev lo");
     nl.host.ok("ip -6 addr del 2001:db8:1::1/128 dev lo");
+}
+
+fn traffic_that_is_over_leaves_no_memory_behind(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    let sink = nl.host.udp(Place::Server, (FAR_IP, 9001));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 1 << 16];
+                let mut stream = stream;
+                while let Ok(n @ 1..) = stream.read(&mut bytes) {
+                    if stream.write_all(&bytes[..n]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    nl.ok("run -d --name a sleep 1000");
+    // A hundred megabytes there and back, three hundred connections that never read, two thousand short ones, and datagrams.
+    let script = format!(
+        r"
+import socket, threading
+def connect(): return socket.create_connection(('{FAR_IP}', 9000), 20)
+s = connect()
+def send():
+    for _ in range(1600): s.sendall(bytes(65536))
+    s.shutdown(socket.SHUT_WR)
+threading.Thread(target=send).start()
+while s.recv(1 << 20): pass
+deaf = [connect() for _ in range(300)]
+for s in deaf:
+    s.setblocking(False)
+    try: s.send(bytes(400000))
+    except OSError: pass
+for _ in range(2000): connect().close()
+for _ in range(40):
+    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(500): u.sendto(bytes(100), ('{FAR_IP}', 9001))
+"
+    );
+    let traffic = || {
+        nl.run_with_input("exec -i a python3 -", script.clone()).exits(0);
+        let tcp = || nl.json("flows --json").as_array().is_some_and(|flows| flows.iter().all(|flow| flow["protocol"] != "tcp"));
+        wait_until("every connection is over", tcp);
+    };
+    nl.ok("network set bridge udp-idle=1s");
+    let daemon = nl.daemon();
+    let before = nl.host.memory(&[daemon]);
+    traffic();
+    let mut more = 0;
+    // What the C library holds is given back once things are calm.
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        more = nl.host.memory(&[daemon]) - before;
+        if more < 8192 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(more < 8192, "{more} KiB");
+    drop(sink);
+}
+
+fn a_large_page_by_a_port_on_loopback_comes_at_once(nl: &Netloom) {
+    let www = nl.host.make_dir("www");
+    nl.host.write("www/page", vec![7; 11_000_000]);
+    nl.ok(&format!("run -d --name web -p 127.0.0.1:8080:80 -v {}:/www:ro busybox httpd -f -p 80 -h /www", www.display()));
+    wait_until("it listens", || nl.run("exec web ss -Htln").text().contains(":80"));
+    // With buffers as they are, and with one that holds less than a superframe.
+    let fetch = r"
+import socket, time
+for buffer in None, 8192:
+    began = time.monotonic()
+    s = socket.socket()
+    if buffer: s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    s.connect(('127.0.0.1', 8080))
+    s.sendall(b'GET /page HTTP/1.0\r\n\r\n')
+    length = sum(map(len, iter(lambda: s.recv(1 << 20), b'')))
+    print(length > 11000000 and time.monotonic() - began < 10, flush=True)
+";
+    let script = nl.host.write("fetch.py", fetch);
+    assert_eq!(nl.host.ok(&format!("python3 {}", script.display())), "True\nTrue");
+}
+
+fn a_page_comes_at_once_with_the_largest_mtu_and_with_small_and_large_buffers(nl: &Netloom) {
+    let www = nl.host.make_dir("www");
+    nl.host.write("www/page", vec![7; 5_000_000]);
+    let _server = nl.host.start(Place::Server, &format!("busybox httpd -f -p {FAR_IP}:8000 -h {}", www.display()));
+    wait_until("it listens", || nl.host.inside(Place::Server, || TcpStream::connect((FAR_IP, 8000)).is_ok()));
+    nl.ok("network create --mtu 65520 wide");
+    let buffers = ["4096 4096 4096", "4096 16777216 33554432"].map(|buffers| format!("--sysctl 'net.ipv4.tcp_rmem={buffers}'"));
+    for options in ["--net wide", &buffers[0], &buffers[1]] {
+        let began = Instant::now();
+        let length = nl.ok(&format!("run --rm {options} sh -c 'busybox wget -q -O - http://{FAR_IP}:8000/page | wc -c'"));
+        assert!(length == "5000000" && began.elapsed() < Duration::from_secs(10), "{options}: {length} in {:?}", began.elapsed());
+    }
+}
+
+/// As mDNS and SSDP do it.
+fn what_is_said_to_a_group_is_heard_and_answered(nl: &Netloom) {
+    let listen = r"
+import socket, struct, threading
+def serve(group, port):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(('0.0.0.0', port))
+    s.setsockopt(0, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + bytes(4))
+    print('ready', flush=True)
+    while True:
+        data, address = s.recvfrom(100)
+        s.sendto(b'here', address)
+for group, port in (('224.0.0.251', 5353), ('239.255.255.250', 1900)):
+    threading.Thread(target=serve, args=(group, port)).start()
+";
+    let ask = r"
+import socket
+for group, port in (('224.0.0.251', 5353), ('239.255.255.250', 1900)):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(10)
+    s.sendto(b'who?', (group, port))
+    data, address = s.recvfrom(100)
+    print(data.decode(), address[0])
+";
+    let script = nl.host.write("listen.py", listen);
+    nl.ok(&format!("run -d --name device -v {}:/listen.py:ro python3 /listen.py", script.display()));
+    wait_until("it listens", || nl.ok("logs device").lines().count() == 2);
+    let device = nl.ip("device");
+    assert_eq!(nl.python("", ask).exits(0).text(), format!("here {device}\nhere {device}"));
+}
+
+fn a_daemon_that_was_stopped_for_a_while_goes_on(nl: &Netloom) {
+    let listener = nl.host.listen(Place::Server, (FAR_IP, 9000));
+    nl.ok("run -d --name a sleep 1000");
+    let client = nl.start(&format!("exec a busybox nc {FAR_IP} 9000"));
+    let (mut stream, _) = listener.accept().expect("a client");
+    let daemon = nl.daemon();
+    // As a machine that sleeps, or is moved.
+    nl.host.kill(daemon, "STOP");
+    std::thread::sleep(Duration::from_secs(5));
+    nl.host.kill(daemon, "CONT");
+    stream.write_all(b"good morning").expect("it takes the bytes");
+    client.expect("good morning");
+    nl.ok("exec a getent ahostsv4 a");
+    daemon_rests(nl, Duration::from_secs(2));
+    drop(stream);
+    client.finish().exits(0);
 }
