@@ -77,10 +77,13 @@ pub static ALL: &[Suite] = &[
         minutes: 8.0,
         ..PARTS
     },
+    Suite { name: "nat-limit", works: &["nat-tcp", "nat-cubic"], peers: &["loopback"], minutes: 5.0, ..PARTS },
+    Suite { name: "nat-ipv6", works: &["nat-tcp", "nat-ping-pong", "nat-connects"], peers: &["netloom-ipv6"], minutes: 5.0, ..PARTS },
     Suite { name: "nat-udp-up", works: &["nat-udp-64-up", "nat-udp-1400-up"], peers: &["pasta"], minutes: 8.0, ..PARTS },
     Suite { name: "nat-udp-down", works: &["nat-udp-64-down", "nat-udp-1400-down"], peers: &["pasta"], minutes: 8.0, ..PARTS },
-    Suite { name: "nat-udp-slirp", works: &["nat-udp-64-up", "nat-udp-64-down"], peers: &["slirp4netns"], minutes: 8.0, ..PARTS },
-    Suite { name: "beside", works: &["flows", "hostile", "churn"], peers: &["netloom-alone"], seconds: 4, minutes: 8.0, ..PARTS },
+    Suite { name: "nat-udp-slirp", works: &["nat-udp-64", "nat-udp-1400"], peers: &["slirp4netns"], minutes: 8.0, ..PARTS },
+    Suite { name: "beside", works: &["flows", "churn"], peers: &["netloom-alone"], seconds: 4, minutes: 8.0, ..PARTS },
+    Suite { name: "hostile", works: &["hostile"], peers: &["netloom-alone", "netloom-aside"], seconds: 4, minutes: 8.0, ..PARTS },
     Suite { name: "among", works: &["among"], peers: &["netloom-alone"], seconds: 2, minutes: 4.0, ..PARTS },
     Suite { name: "lossy", works: &["lossy"], peers: &["host-socket"], seconds: 8, minutes: 6.0, ..PARTS },
     Suite {

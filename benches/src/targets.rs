@@ -70,6 +70,10 @@ const TARGETS: &[Target] = &[
     alike("nat-tcp-up", 0, "netloom-user"),
     alike("nat-tcp-down", 0, "netloom-user"),
     alike("nat-ping-pong", 0, "netloom-user"),
+    alike("nat-tcp-up", 0, "netloom-ipv6"),
+    alike("nat-tcp-down", 0, "netloom-ipv6"),
+    alike("nat-ping-pong", 0, "netloom-ipv6"),
+    alike("nat-connects", 0, "netloom-ipv6"),
     at_least("nat-tcp-up", "slirp4netns", 3.0),
     at_least("nat-tcp-up", "pasta", 3.0),
     at_least("nat-tcp-down", "slirp4netns", 1.6),
@@ -108,6 +112,8 @@ const TARGETS: &[Target] = &[
     at_least("flows-tcp-up", "netloom-alone", 0.9),
     at_least("hostile-tcp", "netloom-alone", 0.8),
     at_least("hostile-nat", "netloom-alone", 0.8),
+    at_least("hostile-tcp", "netloom-aside", 0.8),
+    at_least("hostile-nat", "netloom-aside", 0.8),
     at_least("lossy-up", "host-socket", 0.9),
     at_least("lossy-down", "host-socket", 0.9),
     at_least("published-tcp-in", "docker-proxy", 1.0),
@@ -136,17 +142,18 @@ const BOUNDED: &[(&str, &str, &str)] = &[
     ("tcp", "vde", "pacing"),
     ("frames-60", "kernel-bridge", TUN),
     ("udp-64", "kernel-bridge", TUN),
-    ("nat-tcp-down", "pasta", PROCESSORS),
-    ("nat-tcp-down", "pasta-1500", PROCESSORS),
-    ("nat-tcp-down", "slirp4netns-1500", PROCESSORS),
+    ("nat-tcp-down", "pasta", SENDER),
+    ("nat-tcp-down", "pasta-1500", SENDER),
+    ("nat-tcp-down", "slirp4netns-1500", SENDER),
     ("nat-cubic-up", "slirp4netns", PROCESSORS),
     ("nat-cubic-down", "pasta", PROCESSORS),
     ("nat-cubic-down", "slirp4netns-1500", PROCESSORS),
     ("nat-cubic-down", "pasta-1500", PROCESSORS),
     ("nat-connects", "pasta", "wake-ups"),
-    ("hostile-nat", "netloom-alone", "another thread at work"),
+    ("hostile-nat", "netloom-alone", "another program at work"),
 ];
 const COPIES: &str = "two copies more";
+const SENDER: &str = "the host's own sender";
 const TUN: &str = "the kernel's TUN code";
 const PROCESSORS: &str = "both processors";
 

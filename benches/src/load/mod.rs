@@ -2,7 +2,7 @@
 //!
 //! TCP streams are iperf3's; what it does not measure is here.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -32,11 +32,11 @@ pub enum Load {
     /// Takes what comes over any number of TCP connections; ends with its standard input
     Swallow { port: u16 },
     /// Answers what `ping-pong` and `connects` ask; ends with its standard input
-    Serve { port: u16 },
+    Serve { on: SocketAddr },
     /// A byte there and a byte back over one TCP connection, again and again
-    PingPong { server: SocketAddrV4, seconds: f64 },
+    PingPong { server: SocketAddr, seconds: f64 },
     /// TCP connections: connect, one byte, close
-    Connects { server: SocketAddrV4, seconds: f64 },
+    Connects { server: SocketAddr, seconds: f64 },
     /// Sends datagrams at a steady rate
     UdpSend(udp::UdpSend),
     /// Counts datagrams until its standard input ends
@@ -58,7 +58,7 @@ impl Load {
             Self::StampReceive { device } => print(&stamps::receive(device)?),
             Self::Swallow { port } => flows::swallow(*port),
             Self::PingPong { server, seconds } => print(&requests::ping_pong(*server, *seconds)?),
-            Self::Serve { port } => requests::serve(*port),
+            Self::Serve { on } => requests::serve(*on),
             Self::UdpReceive(receive) => print(&receive.run()?),
             Self::UdpSend(send) => print(&send.run()?),
         }

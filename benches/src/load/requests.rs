@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
 };
@@ -39,16 +39,15 @@ pub struct Connected {
     pub seconds: f64,
 }
 
-/// The port of `connects` beside that of `ping-pong`.
-#[must_use]
-pub fn connects_port(port: u16) -> u16 {
-    port + 1
+/// The endpoint of `connects` beside that of `ping-pong`.
+fn for_connects(endpoint: SocketAddr) -> SocketAddr {
+    SocketAddr::new(endpoint.ip(), endpoint.port() + 1)
 }
 
-/// Echoes on `port`; on the next one reads a byte and closes. Ends when standard input does.
-pub fn serve(port: u16) -> Result<()> {
-    let listen = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).map_err(BenchError::io(format!("listening on port {port}")));
-    let (echoes, closers) = (listen(port)?, listen(connects_port(port))?);
+/// Echoes at `on`; on the next port reads a byte and closes. Ends when standard input does.
+pub fn serve(on: SocketAddr) -> Result<()> {
+    let listen = |on: SocketAddr| TcpListener::bind(on).map_err(BenchError::io(format!("listening on {on}")));
+    let (echoes, closers) = (listen(on)?, listen(for_connects(on))?);
     thread::spawn(move || {
         for stream in echoes.incoming().flatten() {
             thread::spawn(move || echo(stream));
@@ -78,9 +77,9 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// Sends and waits for the echo until `seconds` are over.
-pub fn ping_pong(server: SocketAddrV4, seconds: f64) -> Result<Latency> {
+pub fn ping_pong(server: SocketAddr, seconds: f64) -> Result<Latency> {
     let failed = |source| BenchError::Io { what: format!("a round trip to {server}"), source };
-    let mut stream = TcpStream::connect_timeout(&SocketAddr::V4(server), CONNECT_TIMEOUT).map_err(failed)?;
+    let mut stream = TcpStream::connect_timeout(&server, CONNECT_TIMEOUT).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(failed)?;
     let mut halves = Vec::with_capacity(1 << 20);
@@ -104,8 +103,8 @@ pub fn ping_pong(server: SocketAddrV4, seconds: f64) -> Result<Latency> {
 }
 
 /// Some clients at once, each: connect, one byte, wait for the close.
-pub fn connects(server: SocketAddrV4, seconds: f64) -> Result<Connected> {
-    let server = SocketAddr::new((*server.ip()).into(), connects_port(server.port()));
+pub fn connects(server: SocketAddr, seconds: f64) -> Result<Connected> {
+    let server = for_connects(server);
     let begun = Instant::now();
     let end = begun + Duration::from_secs_f64(seconds);
     let clients: Vec<_> = (0..CLIENTS)
@@ -140,8 +139,8 @@ mod tests {
 
     #[test]
     fn round_trips_are_counted_and_ordered() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let SocketAddr::V4(address) = listener.local_addr().unwrap() else { panic!("not IPv4") };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || echo(listener.accept().unwrap().0));
         let latency = ping_pong(address, 0.05).unwrap();
         assert!(latency.round_trips > 0 && latency.p50_us > 0.0 && latency.p50_us <= latency.p99_us, "{latency:?}");
@@ -150,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_not_there_is_an_error_that_names_it() {
-        let address: SocketAddrV4 = "127.0.0.1:1".parse().unwrap();
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
         assert!(ping_pong(address, 0.01).unwrap_err().to_string().contains("127.0.0.1:1"));
     }
 }

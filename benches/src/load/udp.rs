@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     iter,
-    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     sync::{
         Arc,
@@ -16,7 +16,7 @@ use std::{
 use clap::Args;
 use nix::{
     errno::Errno,
-    sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt::RcvBufForce},
+    sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, setsockopt, sockopt::RcvBufForce},
 };
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,7 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 /// How long the receiver waits before it looks whether it shall end, and how long a greeting is repeated after.
 const TURN: Duration = Duration::from_millis(50);
 
-/// `udp-send PAYLOAD KPPS SECONDS (--to ADDRESS | --on PORT)`
+/// `udp-send PAYLOAD KPPS SECONDS (--to ADDRESS | --on ADDRESS)`
 #[derive(Clone, Debug, Args)]
 pub struct UdpSend {
     /// Bytes of payload
@@ -40,20 +40,20 @@ pub struct UdpSend {
     kpps: f64,
     seconds: f64,
     #[arg(long)]
-    to: Option<SocketAddrV4>,
-    /// Waits on this port for a greeting, and sends to where it came from
-    #[arg(long, conflicts_with = "to", default_value_t = 0)]
-    on: u16,
+    to: Option<SocketAddr>,
+    /// Waits here for a greeting, and sends to where it came from
+    #[arg(long, conflicts_with = "to")]
+    on: Option<SocketAddr>,
 }
 
-/// `udp-receive (--on PORT | --greet ADDRESS)`
+/// `udp-receive (--on ADDRESS | --greet ADDRESS)`
 #[derive(Clone, Debug, Args)]
 pub struct UdpReceive {
-    #[arg(long, default_value_t = 0)]
-    on: u16,
+    #[arg(long)]
+    on: Option<SocketAddr>,
     /// Greets a waiting sender until its datagrams come
     #[arg(long)]
-    greet: Option<SocketAddrV4>,
+    greet: Option<SocketAddr>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl UdpSend {
     }
 
     fn connected(&self) -> io::Result<UdpSocket> {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, self.on))?;
+        let socket = bound(self.on, self.to)?;
         let Some(to) = self.to else {
             println!("{READY}");
             let (_, greeter) = socket.recv_from(&mut [0; 16])?;
@@ -111,16 +111,25 @@ impl UdpSend {
     }
 }
 
+/// A socket at an address, or at a port that the kernel chooses, of the family of where it sends.
+fn bound(on: Option<SocketAddr>, to: Option<SocketAddr>) -> io::Result<UdpSocket> {
+    let any = || match to {
+        Some(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        _ => (Ipv4Addr::UNSPECIFIED, 0).into(),
+    };
+    UdpSocket::bind(on.unwrap_or_else(any))
+}
+
 impl UdpReceive {
     pub fn run(&self) -> Result<UdpReceived> {
         let failed = |source: io::Error| BenchError::Io { what: "receiving datagrams".into(), source };
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, self.on)).map_err(failed)?;
+        let socket = bound(self.on, self.greet).map_err(failed)?;
         setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).map_err(|errno| failed(errno.into()))?;
         socket.set_read_timeout(Some(TURN)).map_err(failed)?;
         let over = ends_with_stdin();
         println!("{READY}");
         let mut buffers = vec![[0; 2048]; BATCH];
-        let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
+        let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, None);
         let mut datagrams = 0;
         loop {
             let mut slices: Vec<_> = buffers.iter_mut().map(|buffer| [IoSliceMut::new(buffer)]).collect();

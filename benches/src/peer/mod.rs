@@ -6,7 +6,7 @@
 //! ```
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -38,6 +38,7 @@ pub(crate) use netloom::Instance;
 
 /// An address of the host on an interface of its own: neither loopback nor the uplink's.
 const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 1);
+const SERVICE6: Ipv6Addr = Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 1);
 const READY_WITHIN: Duration = Duration::from_secs(15);
 
 /// What stands between the two ends.
@@ -105,7 +106,7 @@ pub struct Peer {
     /// Of a mesh: C, D.
     more: Vec<End>,
     /// Where A reaches B.
-    pub target: Ipv4Addr,
+    pub target: IpAddr,
     /// The processes that forward; none where the kernel does it.
     pub forwarders: Vec<u32>,
     /// Links between the ends whose MTU follows theirs, by namespace.
@@ -180,12 +181,15 @@ const SLIRP: Known = Known {
 const PASTA: Known = Known { name: "pasta", kinds: NAT, program: "pasta", version: "pasta --version", set_up: nat::pasta, raised: false };
 
 /// Every contender. NAT peers come at their best MTU, at Ethernet's (`-1500`), and with larger socket buffers (`-raised`).
-pub const KNOWN: [Known; 22] = [
+pub const KNOWN: [Known; 24] = [
     NETLOOM,
-    // The same on the other backend, by an ordinary user, and without what a work puts beside it.
+    // The same on the other backend, by an ordinary user, over IPv6, without what a work puts beside it, and with
+    // that where it reaches nobody.
     Known { name: "netloom-veth", kinds: &[Kind::Switch, Kind::Mesh, Kind::Nat], set_up: netloom::on_veth, ..NETLOOM },
     Known { name: "netloom-user", kinds: ENGINES, set_up: netloom::by_a_user, ..NETLOOM },
+    Known { name: "netloom-ipv6", kinds: NAT, set_up: netloom::by_ipv6, ..NETLOOM },
     Known { name: "netloom-alone", kinds: ALONE, set_up: netloom::alone, ..NETLOOM },
+    Known { name: "netloom-aside", kinds: &[Kind::Hostile, Kind::HostileNat], set_up: netloom::aside, ..NETLOOM },
     // Netloom's data path without its containers, for those who work on it: `cargo build --release -p netloom-runtime --example join`.
     Known { name: "join", kinds: BOTH, set_up: join::set_up, ..NETLOOM },
     Known { name: "join-napi", kinds: BOTH, set_up: join::with_napi, ..NETLOOM },
@@ -216,7 +220,14 @@ pub const KNOWN: [Known; 22] = [
         set_up: podman::by_a_user_with_slirp4netns,
         raised: false,
     },
-    Known { name: "loopback", kinds: PUBLISHED, program: "ip", version: "uname -sr", set_up: published::loopback, raised: false },
+    Known {
+        name: "loopback",
+        kinds: &[Kind::Nat, Kind::Published],
+        program: "ip",
+        version: "uname -sr",
+        set_up: published::loopback,
+        raised: false,
+    },
     Known {
         name: "docker-proxy",
         kinds: PUBLISHED,
@@ -271,14 +282,14 @@ impl Known {
 
 impl Peer {
     /// Two ends and what leads from one to the other; the rest as most have it.
-    fn between(setting: &Setting, a: End, b: End, target: Ipv4Addr) -> Self {
+    fn between(setting: &Setting, a: End, b: End, target: impl Into<IpAddr>) -> Self {
         Self {
             name: setting.name.clone(),
             kind: setting.kind,
             a,
             b,
             more: Vec::new(),
-            target,
+            target: target.into(),
             forwarders: Vec::new(),
             between: Vec::new(),
             largest_mtu: 1500,
@@ -290,6 +301,16 @@ impl Peer {
             raised: false,
             tear_down: TearDown::default(),
         }
+    }
+
+    /// Where A reaches a port of B.
+    pub(crate) fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.target, port)
+    }
+
+    /// A port on all addresses of the family by which A reaches B.
+    pub(crate) fn anywhere(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(if self.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }, port)
     }
 
     /// A, B and, of a mesh, the others.
@@ -350,6 +371,9 @@ fn host(name: String) -> Result<Netns> {
         host.ip(&format!("link set {device}p up"))?;
     }
     host.ip("route add default via 10.77.0.2 dev up0")?;
+    host.ip("addr add fd77::1/64 dev up0 nodad")?;
+    host.ip(&format!("addr add {SERVICE6}/64 dev svc0 nodad"))?;
+    host.ip("-6 route add default via fd77::2 dev up0")?;
     Ok(host)
 }
 

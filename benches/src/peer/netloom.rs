@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Disturbance, End, Kind, Peer, SERVICE, Setting, TearDown, far, host, published};
+use super::{Disturbance, End, Kind, Peer, SERVICE, SERVICE6, Setting, TearDown, far, host, published};
 use crate::{
     error::{BenchError, Result},
     load::READY,
@@ -59,12 +59,34 @@ pub(super) fn alone(setting: &Setting) -> Result<Peer> {
     made(setting, None, None)
 }
 
+/// Beside the same hostile sender, whose frames lead nowhere: what is lost then is lost to its own work, not to the handling.
+pub(super) fn aside(setting: &Setting) -> Result<Peer> {
+    let mut peer = set_up(setting)?;
+    if let Some(hostile) = &mut peer.disturbance {
+        hostile.line = hostile_on("nowhere");
+        for words in ["link add nowhere type veth peer name void", "link set nowhere up", "link set void up"] {
+            hostile.netns.ip(words)?;
+        }
+    }
+    Ok(peer)
+}
+
 pub(super) fn on_veth(setting: &Setting) -> Result<Peer> {
     made(setting, None, Some("veth"))
 }
 
 pub(super) fn by_a_user(setting: &Setting) -> Result<Peer> {
     made(setting, Some(USER), None)
+}
+
+/// The container's network has IPv6 too, and that is how it goes out.
+pub(super) fn by_ipv6(setting: &Setting) -> Result<Peer> {
+    let host = host(format!("{}h", setting.tag))?;
+    let instance = Instance::new(setting, host.alias(), None, None)?;
+    run(instance.netloom(&["network", "create", "--ipv6", "six"]))?;
+    let netns = instance.container(&setting.tag, A, setting.kind, &["--net", "six"])?;
+    let (a, b) = (End { netns, device: "eth0".into() }, End { netns: host, device: "svc0".into() });
+    Ok(instance.ended_with(Peer::between(setting, a, b, SERVICE6)))
 }
 
 fn made(setting: &Setting, user: Option<u32>, backend: Option<&'static str>) -> Result<Peer> {
@@ -76,7 +98,7 @@ fn made(setting: &Setting, user: Option<u32>, backend: Option<&'static str>) -> 
         Ok(End { netns, device: "eth0".into() })
     };
     let on_host = |host: Netns| End { netns: host, device: "svc0".into() };
-    let mut peer = match setting.kind {
+    let peer = match setting.kind {
         Kind::Nat | Kind::Flows | Kind::HostileNat => Peer::between(setting, container(A, &[])?, on_host(host), SERVICE),
         Kind::Lossy => {
             let far = far.ok_or_else(super::too_few)?;
@@ -97,16 +119,13 @@ fn made(setting: &Setting, user: Option<u32>, backend: Option<&'static str>) -> 
         }
         Kind::Switch | Kind::Mesh | Kind::Among | Kind::Hostile | Kind::Churn | Kind::Own => {
             let (a, b) = (container(A, &[])?, container("end-b", &[])?);
-            let target = instance.inspect("end-b", "{{.networks.bridge.ip_address}}")?;
+            let target: Ipv4Addr = instance.inspect("end-b", "{{.networks.bridge.ip_address}}")?;
             let names = if setting.kind == Kind::Mesh { &["end-c", "end-d"][..] } else { &[] };
             let more = names.iter().map(|name| container(name, &[])).collect::<Result<_>>()?;
             Peer { more, between: vec![(host, Vec::new())], largest_mtu: LARGEST_MTU, ..Peer::between(setting, a, b, target) }
         }
     };
-    peer.forwarders = instance.daemon();
-    peer.tear_down = TearDown(Some(instance.end_all()));
-    peer.instance = Some(instance);
-    Ok(peer)
+    Ok(instance.ended_with(peer))
 }
 
 /// What stands or happens beside the two ends in some kinds of work.
@@ -122,7 +141,7 @@ fn beside(setting: &Setting, mut peer: Peer) -> Result<Peer> {
         }
         Kind::Hostile | Kind::HostileNat => {
             let guest = instance.container(&setting.tag, "hostile", setting.kind, &[])?;
-            peer.disturbance = Some(Disturbance { line: format!("exec python3 -c '{HOSTILE}'"), netns: guest.alias() });
+            peer.disturbance = Some(Disturbance { line: hostile_on("eth0"), netns: guest.alias() });
             peer.between.push((guest, Vec::new()));
         }
         Kind::Churn => {
@@ -138,10 +157,10 @@ fn beside(setting: &Setting, mut peer: Peer) -> Result<Peer> {
 /// are made right afterwards, so that they get as far as the parsers behind. They are made beforehand: what is measured beside them is to
 /// compete with their handling, not with their making.
 const HOSTILE: &str = r#"
-import random, socket, struct, time
+import random, socket, struct, sys, time
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.setsockopt(263, 15, 1)
-s.bind(("eth0", 0))
+s.bind((sys.argv[1], 0))
 own = s.getsockname()[4]
 r = random.Random(7)
 ip4 = lambda p, d: struct.pack(">BBHHHBBH4s4s", 69, 0, 20 + len(d), 1, 0, 64, p, 0, bytes([172, 17, 0, 9]), bytes([172, 17, 0, 1])) + d
@@ -188,6 +207,11 @@ while True:
     if sent % 50 == 0: time.sleep(max(0, sent / 20000 - (time.time() - begun)))
 "#;
 
+/// The program that sends them on a device.
+fn hostile_on(device: &str) -> String {
+    format!("exec python3 -c '{HOSTILE}' {device}")
+}
+
 impl Instance {
     fn new(setting: &Setting, host: Netns, user: Option<u32>, backend: Option<&'static str>) -> Result<Self> {
         let root = PathBuf::from("/run").join(&setting.tag);
@@ -201,6 +225,11 @@ impl Instance {
             fs::copy(&setting.netloom, &program).map_err(BenchError::io("copying netloom for an ordinary user"))?;
         }
         Ok(Self { host, program, root, user, backend })
+    }
+
+    /// The peer whose containers are this instance's: they end together.
+    fn ended_with(self, peer: Peer) -> Peer {
+        Peer { forwarders: self.daemon(), tear_down: TearDown(Some(self.end_all())), instance: Some(self), ..peer }
     }
 
     /// Starts a container that idles, and names its network namespace.

@@ -15,7 +15,7 @@ const CONTAINER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 const TRIES: u64 = 200;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The limit: client and server in one namespace.
+/// The limit: client and server in one namespace, with nobody between them.
 pub(super) fn loopback(setting: &Setting) -> Result<Peer> {
     let host = host(format!("{}h", setting.tag))?;
     let end = |netns| End { netns, device: "lo".into() };

@@ -88,9 +88,10 @@ impl Work {
         if matches!(self.kind, Kind::Switch | Kind::Mesh | Kind::Among) && !peer.set_mtu(self.mtu)? {
             return Ok(None);
         }
-        let ends = [&peer.a.netns, &peer.b.netns];
+        // Both may be one.
+        let ends = [&peer.a.netns, &peer.b.netns].into_iter().take(1 + usize::from(peer.a.netns.name() != peer.b.netns.name()));
         let _defaults = match self.congestion_control {
-            Some(name) => ends.iter().map(|end| end.with_congestion_control(name)).collect::<Result<Vec<_>>>()?,
+            Some(name) => ends.map(|end| end.with_congestion_control(name)).collect::<Result<Vec<_>>>()?,
             None => Vec::new(),
         };
         let _disturbance = peer.disturb()?;

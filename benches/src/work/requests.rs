@@ -76,12 +76,12 @@ pub(super) fn answer<T: DeserializeOwned>(program: &str, said: &str) -> Result<T
 
 fn server(peer: &Peer) -> Result<Process> {
     let mut command = peer.b.netns.command(ourselves()?);
-    command.args(["serve", &PORT.to_string()]);
+    command.args(["serve", &peer.anywhere(PORT).to_string()]);
     Process::start_until(command, READY)
 }
 
 fn ask<T: DeserializeOwned>(peer: &Peer, load: &str, seconds: f64) -> Result<T> {
     let mut command = peer.a.netns.command(ourselves()?);
-    command.args([load, &format!("{}:{PORT}", peer.target), &seconds.to_string()]);
+    command.args([load, &peer.at(PORT).to_string(), &seconds.to_string()]);
     answer(load, &run(command)?)
 }
