@@ -238,9 +238,9 @@ impl TcpTable {
                 flow.abort(now, Gone::Inside, &mut core.wire(to, outside));
             }
             if has_ended {
-                outside.close(socket)
+                outside.close(socket);
             } else {
-                outside.tcp_reset(socket)
+                outside.tcp_reset(socket);
             }
             core.sockets.remove(socket);
         }
