@@ -61,12 +61,14 @@ fn address<const N: usize>(frame: &[u8], start: usize) -> Option<[u8; N]> {
     frame.get(start..)?.first_chunk().copied()
 }
 
-/// The sender's protocol address of an ARP packet for IPv4 over Ethernet (RFC 826).
+/// The sender's protocol address of an ARP packet for IPv4 over Ethernet (RFC 826), which Linux takes under the number of all IEEE 802
+/// networks too.
 fn arp_sender(frame: &[u8], start: usize) -> Option<std::net::Ipv4Addr> {
-    const IPV4_OVER_ETHERNET: [u8; 6] = [0, 1, 8, 0, 6, 4];
+    const ETHERNET: u8 = 1;
+    const IEEE_802: u8 = 6;
     let packet = frame.get(start..)?.first_chunk::<28>()?;
     let sender = packet.get(14..18)?.first_chunk::<4>()?;
-    packet.starts_with(&IPV4_OVER_ETHERNET).then(|| (*sender).into())
+    matches!(packet, [0, ETHERNET | IEEE_802, 8, 0, 6, 4, ..]).then(|| (*sender).into())
 }
 
 /// What a DHCP server sends to a client (RFC 2131, 4.1), whole or as the first fragment, without which the others are nothing.

@@ -238,6 +238,16 @@ fn nobody_takes_an_address_that_the_ipam_gave_to_another() {
 }
 
 #[test]
+fn nobody_takes_an_address_by_arp_for_another_kind_of_network_that_linux_listens_to() {
+    let mut lab = with_gateway(2);
+    let mut claim = eth(mac(2), Mac::BROADCAST).arp_reply([10, 0, 0, 1].into(), [10, 0, 0, 1].into());
+    claim.bytes[15] = 6;
+    lab.refused(2, &claim, DropReason::SpoofedSource);
+    claim.bytes[15] = 7;
+    assert!(matches!(lab.send(2, &claim), Verdict::Flood(_)), "nobody hears what is of ARCNET");
+}
+
+#[test]
 fn nobody_sends_packets_from_an_ip_address_that_was_given_to_another() {
     let mut lab = with_gateway(3);
     lab.set(|settings| settings.gateway_ips.push("fd00::1".parse().unwrap()));
