@@ -71,34 +71,39 @@ fn arp_sender(frame: &[u8], start: usize) -> Option<std::net::Ipv4Addr> {
     matches!(packet, [0, ETHERNET | IEEE_802, 8, 0, 6, 4, ..]).then(|| (*sender).into())
 }
 
-/// What a DHCP server sends to a client (RFC 2131, 4.1), whole or as the first fragment, without which the others are nothing.
+/// What a DHCP server sends to a client (RFC 2131, 4.1), whole or as the first fragment, without which the others are nothing. From
+/// which port it comes clients do not ask.
 fn check_dhcp(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Ethernet) -> Result<(), DropReason> {
     const FLAGS_AND_OFFSET: usize = 6;
     const OFFSET: u16 = 0x1fff;
     const PROTOCOL: usize = 9;
-    const SERVER_TO_CLIENT: [u8; 4] = [0, 67, 0, 68];
+    const CLIENT: u16 = 68;
     let packet = frame.bytes.get(ethernet.len..).unwrap_or_default();
     if packet.get(PROTOCOL) != Some(&protocol::UDP) || may_direct_hosts(config, ingress) {
         return Ok(());
     }
-    let ports = usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4;
+    let header = usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4;
     let flags_and_offset = packet.get(FLAGS_AND_OFFSET..).and_then(<[u8]>::first_chunk::<2>);
     let is_later = flags_and_offset.is_some_and(|field| u16::from_be_bytes(*field) & OFFSET != 0);
-    let is_answer = packet.get(ports..).is_some_and(|datagram| datagram.starts_with(&SERVER_TO_CLIENT));
+    let is_answer = packet.get(header..).is_some_and(|datagram| is_to_port(datagram, CLIENT));
     if is_answer && !is_later { Err(DropReason::RogueDhcp) } else { Ok(()) }
+}
+
+fn is_to_port(datagram: &[u8], port: u16) -> bool {
+    datagram.get(2..4) == Some(&port.to_be_bytes())
 }
 
 /// Neighbour discovery (RFC 4861) in the name of others: of a host, of the gateway, or of any router where there is a gateway, as
 /// RFC 6105 has it; and what a DHCP server sends to a client, as RFC 7610 has it.
 fn check_ipv6(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Ethernet) -> Result<(), DropReason> {
     const NEXT_HEADER: usize = 6;
-    const PORTS: std::ops::Range<usize> = 40..44;
-    const SERVER_TO_CLIENT: [u8; 4] = [2, 35, 2, 34];
+    const HEADER: usize = 40;
+    const CLIENT: u16 = 546;
     // Nearly all that comes is one of these, and needs no second look.
     let packet = frame.bytes.get(ethernet.len..).unwrap_or_default();
     match packet.get(NEXT_HEADER) {
         Some(&protocol::TCP) => return Ok(()),
-        Some(&protocol::UDP) if packet.get(PORTS) != Some(&SERVER_TO_CLIENT[..]) => return Ok(()),
+        Some(&protocol::UDP) if !is_to_port(packet.get(HEADER..).unwrap_or_default(), CLIENT) => return Ok(()),
         _ => {}
     }
     let directs = may_direct_hosts(config, ingress);
@@ -111,7 +116,7 @@ fn check_ipv6(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Et
     match ip.upper(frame.bytes) {
         // No host listens to neighbour discovery in fragments (RFC 6980).
         Some((protocol::ICMPV6, message)) if !ip.fragment => check_discovery(config, ingress, ip.src, message),
-        Some((protocol::UDP, datagram)) if !directs && datagram.starts_with(&SERVER_TO_CLIENT) => Err(DropReason::RogueDhcp),
+        Some((protocol::UDP, datagram)) if !directs && is_to_port(datagram, CLIENT) => Err(DropReason::RogueDhcp),
         None if !directs => Err(DropReason::RogueAdvertisement),
         _ => Ok(()),
     }

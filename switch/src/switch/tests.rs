@@ -375,6 +375,17 @@ fn nobody_but_the_gateway_answers_as_a_dhcp_server_of_ipv6() {
     assert!(matches!(lab.send(2, &dhcp6_answer(2, (17, &[]))), Verdict::Flood(_)));
 }
 
+#[test]
+fn who_answers_a_dhcp_client_is_a_server_from_whatever_port() {
+    let mut lab = with_gateway(3);
+    let (anywhere, client) = ("10.0.0.9:4000".parse().unwrap(), "255.255.255.255:68".parse().unwrap());
+    lab.refused(2, &eth(mac(2), Mac::BROADCAST).udp(anywhere, client, b"offer"), DropReason::RogueDhcp);
+    let answer = [15, 160, 2, 34, 0, 12, 0, 0, 7, 0, 0, 1];
+    for before in [(17, &[][..]), (60, &[17, 0, 1, 4, 0, 0, 0, 0]), (44, &[17, 0, 0, 1, 0, 0, 0, 9])] {
+        lab.refused(2, &discovery(2, "fe80::9", &answer, before), DropReason::RogueDhcp);
+    }
+}
+
 /// The frame with these tags between its addresses and its EtherType.
 fn tagged(built: &Built, tags: &[[u8; 4]]) -> Built {
     let (addresses, rest) = built.bytes.split_at(12);
