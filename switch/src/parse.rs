@@ -252,7 +252,7 @@ impl Ipv6 {
 
     /// The upper layer: its protocol and its bytes, in `frame`, which this header was read from. A later fragment has none:
     /// protocol 59, "no next header". `None`: the headers of a first fragment, the upper layer's among them, do not end in it, as they
-    /// must (RFC 7112, 5).
+    /// must (RFC 7112, 5), or are those of a fragment again.
     pub(crate) fn upper<'f>(&self, frame: &'f [u8]) -> Option<(u8, &'f [u8])> {
         const NO_NEXT_HEADER: u8 = 59;
         let bytes = |from: usize| frame.get(from..self.end).unwrap_or_default();
@@ -263,14 +263,14 @@ impl Ipv6 {
         if u16::from_be_bytes(*offset) & 0xfff8 != 0 {
             return Some((NO_NEXT_HEADER, &[]));
         }
-        let (protocol, at, _) = Self::extensions(frame.get(..self.end)?, self.protocol, self.payload)?;
+        let (protocol, at, is_nested) = Self::extensions(frame.get(..self.end)?, self.protocol, self.payload)?;
         let header = match protocol {
             protocol::TCP => 20,
             protocol::UDP => 8,
             protocol::ICMPV6 => 4,
             _ => 0,
         };
-        Some((protocol, bytes(at))).filter(|(_, upper)| upper.len() >= header)
+        Some((protocol, bytes(at))).filter(|(_, upper)| upper.len() >= header && !is_nested)
     }
 
     /// Follows the extension headers from `at`: the protocol behind them, where it begins, and whether this is a fragment.

@@ -386,6 +386,15 @@ fn who_answers_a_dhcp_client_is_a_server_from_whatever_port() {
     }
 }
 
+#[test]
+fn nothing_hides_in_a_fragment_of_a_fragment() {
+    let mut lab = with_gateway(3);
+    let nested = [[44, 0, 0, 1, 0, 0, 0, 9], [60, 0, 0, 1, 0, 0, 0, 9], [17, 0, 1, 4, 0, 0, 0, 0]].concat();
+    lab.refused(2, &dhcp6_answer(2, (44, &nested)), DropReason::RogueAdvertisement);
+    let in_a_whole_one = [[44, 0, 0, 0, 0, 0, 0, 9], [17, 0, 0, 1, 0, 0, 0, 9]].concat();
+    lab.refused(2, &dhcp6_answer(2, (44, &in_a_whole_one)), DropReason::RogueDhcp);
+}
+
 /// The frame with these tags between its addresses and its EtherType.
 fn tagged(built: &Built, tags: &[[u8; 4]]) -> Built {
     let (addresses, rest) = built.bytes.split_at(12);
