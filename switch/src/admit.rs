@@ -2,12 +2,12 @@
 //!
 //! Policy, in order: length, source, reserved destinations, addresses of others, neighbour discovery in the name of others, DHCP in the
 //! gateway's place. Says yes or names the reason; changes nothing. A packet is looked for where its receiver finds it, behind priority
-//! tags too.
+//! tags too, and no checksum is left to be written over what is looked at.
 
 use std::net::IpAddr;
 
 use crate::{
-    DropReason, Frame, Mac, PortId,
+    Checksum, DropReason, Frame, Mac, PortId,
     config::{Config, ReservedMacs},
     frame::FRAME_MAX,
     parse::{Ethernet, Ipv6, ethertype, protocol},
@@ -29,6 +29,9 @@ pub(crate) fn check(config: &Config, ingress: PortId, frame: &Frame<'_>, etherne
     }
     // Whatever could hide behind tags without end; nobody sends as many.
     let ethernet = ethernet.behind_priority_tags(frame.bytes).ok_or(DropReason::RogueAdvertisement)?;
+    if is_unsettled(frame, &ethernet) {
+        return Err(DropReason::BadOffload);
+    }
     if is_spoofed(config, ingress, frame, &ethernet) {
         return Err(DropReason::SpoofedSource);
     }
@@ -36,6 +39,29 @@ pub(crate) fn check(config: &Config, ingress: PortId, frame: &Frame<'_>, etherne
         ethertype::IPV4 => check_dhcp(config, ingress, frame, &ethernet),
         ethertype::IPV6 => check_ipv6(config, ingress, frame, &ethernet),
         _ => Ok(()),
+    }
+}
+
+/// Whether the checksum, once somebody finishes it, stands in what is looked at here. No kernel leaves one so.
+fn is_unsettled(frame: &Frame<'_>, ethernet: &Ethernet) -> bool {
+    const TAG: usize = 4;
+    const ARP: usize = 28;
+    const PORTS: usize = 4;
+    const DISCOVERY: usize = 24;
+    const ICMPV6_CHECKSUM: usize = 2;
+    let Checksum::Partial { start, offset } = frame.offload.checksum else { return false };
+    let (begin, place) = (ethernet.len, usize::from(start) + usize::from(offset));
+    match ethernet.ethertype {
+        ethertype::VLAN | ethertype::SERVICE_VLAN => place < begin + TAG,
+        ethertype::ARP => place < begin + ARP,
+        ethertype::IPV4 => place < begin + ipv4_header(frame.bytes.get(begin..).unwrap_or_default()) + PORTS,
+        ethertype::IPV6 => Ipv6::parse(frame.bytes, begin).is_none_or(|ip| match ip.protocol {
+            // Which has none of its own, and more headers in what it carries.
+            _ if ip.fragment => true,
+            protocol::ICMPV6 => place < ip.payload + DISCOVERY && place != ip.payload + ICMPV6_CHECKSUM,
+            _ => place < ip.payload + PORTS,
+        }),
+        _ => place < begin,
     }
 }
 
@@ -82,11 +108,16 @@ fn check_dhcp(config: &Config, ingress: PortId, frame: &Frame<'_>, ethernet: &Et
     if packet.get(PROTOCOL) != Some(&protocol::UDP) || may_direct_hosts(config, ingress) {
         return Ok(());
     }
-    let header = usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4;
+    let header = ipv4_header(packet);
     let flags_and_offset = packet.get(FLAGS_AND_OFFSET..).and_then(<[u8]>::first_chunk::<2>);
     let is_later = flags_and_offset.is_some_and(|field| u16::from_be_bytes(*field) & OFFSET != 0);
     let is_answer = packet.get(header..).is_some_and(|datagram| is_to_port(datagram, CLIENT));
     if is_answer && !is_later { Err(DropReason::RogueDhcp) } else { Ok(()) }
+}
+
+/// How long the header says that it is.
+fn ipv4_header(packet: &[u8]) -> usize {
+    usize::from(packet.first().map_or(0, |first| first & 0xf)) * 4
 }
 
 fn is_to_port(datagram: &[u8], port: u16) -> bool {

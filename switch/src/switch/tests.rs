@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Mac, ReservedMacs,
+    Checksum, Mac, ReservedMacs,
     frame::FRAME_MAX,
     testkit::{Built, Lab, Model, Op, TcpFields, eth, mac},
 };
@@ -432,6 +432,42 @@ fn nothing_hides_behind_tags_that_its_receiver_takes_off() {
     let own = eth(mac(1), Mac::BROADCAST).arp_reply([10, 0, 0, 2].into(), [10, 0, 0, 2].into());
     assert!(matches!(lab.send(1, &tagged(&own, &[PRIORITY, PRIORITY])), Verdict::Flood(_)));
     lab.refused(1, &tagged(&own, &[PRIORITY; 40]), DropReason::RogueAdvertisement);
+}
+
+#[test]
+fn nothing_that_was_looked_at_is_written_over_by_who_finishes_the_checksum() {
+    let mut lab = with_gateway(3);
+    let left_to = |mut built: Built, start: u16, place: u16| {
+        built.offload.checksum = Checksum::Partial { start, offset: place - start };
+        built
+    };
+    let (own, to) = ("10.0.0.3:4000".parse().unwrap(), "10.0.0.9:80".parse().unwrap());
+    let everyone = eth(mac(2), Mac::BROADCAST);
+    let advertisement = discovery(2, "fd00::3", &neighbour(136, "fd00::3"), PLAIN);
+    let router = discovery(2, "fe80::9", &[134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0], (60, &[59, 0, 1, 4, 0, 0, 0, 0]));
+    let first_fragment = discovery(2, "fe80::9", &[2, 34, 2, 35, 0, 8, 0, 0], (44, &[17, 0, 0, 1, 0, 0, 0, 9]));
+    let in_vlans = tagged(&hello(2, 3), &[[0x81, 0, 0, 5], [0x81, 0, 0, 6]]);
+    for (built, start, place) in [
+        (everyone.arp_reply([10, 0, 0, 3].into(), [10, 0, 0, 3].into()), 14, 30),
+        (everyone.udp(own, to, b"source"), 14, 28),
+        (everyone.clone().extra(1).udp(own, to, b"port"), 38, 40),
+        (advertisement, 54, 76),
+        (router, 54, 54),
+        (first_fragment, 62, 64),
+        (in_vlans, 18, 18),
+    ] {
+        assert!(matches!(lab.send(2, &built), Verdict::Flood(_)));
+        lab.refused(2, &left_to(built, start, place), DropReason::BadOffload);
+    }
+    let (own6, to6) = ("[fd00::3]:4000".parse().unwrap(), "[fd00::9]:80".parse().unwrap());
+    for (from, to) in [(own, to), (own6, to6)] {
+        let behind_more = everyone.clone().extra(2).tcp_partial(from, to, TcpFields::default(), b"whole");
+        assert!(matches!(lab.send(2, &behind_more), Verdict::Flood(_)), "where it belongs");
+    }
+    let echo = discovery(2, "fd00::3", &[128, 0, 0, 0, 0, 7, 0, 1], PLAIN);
+    assert!(matches!(lab.send(2, &left_to(echo, 54, 56)), Verdict::Flood(_)));
+    let tunnelled = discovery(2, "fd00::3", &[0; 60], (41, &[]));
+    assert!(matches!(lab.send(2, &left_to(tunnelled, 94, 110)), Verdict::Flood(_)), "of a packet inside");
 }
 
 #[test]
