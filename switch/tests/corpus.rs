@@ -2,14 +2,16 @@
 //!
 //! `BLESS=1 cargo test -p netloom-switch --test corpus` writes the hand-made seeds anew.
 
+mod seeds;
+
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
 use netloom_switch::{
-    Checksum, Mac, Offload,
-    testkit::{Built, Op, TcpFields, eth, fuzz, mac},
+    Checksum, Mac, Offload, Verdict,
+    testkit::{Built, Op, TcpFields, eth, fuzz, mac, neighbourhood},
     vnet::encode,
 };
 
@@ -20,6 +22,7 @@ const TARGETS: &[Target] = &[
     ("vnet", fuzz::vnet),
     ("gso", fuzz::gso),
     ("handle_ops", fuzz::handle_ops),
+    ("admit", fuzz::admit),
     ("gateway", fuzz::gateway),
     ("dns_stream", fuzz::dns_stream),
     ("dhcp", fuzz::dhcp),
@@ -260,6 +263,9 @@ fn bless() {
     for (name, built) in frames_to_the_gateway() {
         fs::write(corpus("frame").join(name), [&encode(&built.offload, &built.bytes)[..], &built.bytes].concat()).unwrap();
     }
+    for (name, built) in seeds::admit::rogues().into_iter().chain(seeds::admit::honest()) {
+        fs::write(corpus("admit").join(name), [&encode(&built.offload, &built.bytes)[..], &built.bytes].concat()).unwrap();
+    }
     for (name, script) in scripts() {
         fs::write(corpus("handle_ops").join(name), script.concat()).unwrap();
     }
@@ -292,5 +298,18 @@ fn what_the_fuzzers_know_still_holds() {
             println!("{}", case.display());
             body(&fs::read(&case).unwrap());
         }
+    }
+}
+
+#[test]
+fn a_rogue_is_heard_for_what_it_is_and_refused_and_others_are_not() {
+    let (mut lab, others) = neighbourhood();
+    for (name, built) in seeds::admit::rogues() {
+        assert!(others.hear(&built.frame()).is_some(), "{name} is a rogue");
+        assert!(matches!(lab.send(2, &built), Verdict::Drop(_)), "{name}");
+    }
+    for (name, built) in seeds::admit::honest() {
+        assert_eq!(others.hear(&built.frame()), None, "{name}");
+        assert!(!matches!(lab.send(2, &built), Verdict::Drop(_)), "{name}");
     }
 }

@@ -1,8 +1,8 @@
 //! What the fuzzers run, and what `cargo test` replays over the corpus: any bytes in, a panic if a promise is broken.
 
-use super::{Model, Op, is_right_on_a_wire, joined};
+use super::{Model, Op, is_right_on_a_wire, joined, neighbourhood};
 use crate::{
-    Checksum, DropReason, Frame, Headers,
+    Checksum, DropReason, Frame, Headers, PortId, Verdict,
     gso::Segments,
     parse::{Network, Transport},
     vnet::{self, VNET_HEADER},
@@ -80,6 +80,17 @@ pub fn handle_ops(bytes: &[u8]) {
     while let Some(op) = Op::read(&mut rest) {
         model.step(&op);
     }
+}
+
+/// A virtio header and a frame from a container: nothing goes on that says something in the name of its neighbour or of the gateway.
+pub fn admit(bytes: &[u8]) {
+    let Some((header, bytes)) = bytes.split_first_chunk::<VNET_HEADER>() else { return };
+    let Ok(offload) = vnet::decode(header, bytes) else { return };
+    let (lab, others) = neighbourhood();
+    let frame = Frame { bytes, offload };
+    let verdict = lab.switch.handle(lab.now(), PortId(2), &frame);
+    let heard = others.hear(&frame).filter(|_| !matches!(verdict, Verdict::Drop(_)));
+    assert_eq!(heard, None, "{verdict:?} of {bytes:02x?} with {offload:?}");
 }
 
 /// What a DHCP client says to a gateway.

@@ -7,9 +7,11 @@ mod build;
 pub mod fuzz;
 mod lab;
 mod model;
+mod receiver;
 mod wire;
 
 pub use build::{Built, Eth, TcpFields, eth};
 pub use lab::{Lab, mac};
 pub use model::{Model, Op, Table};
+pub use receiver::{Others, neighbourhood};
 pub use wire::{is_right_on_a_wire, joined};
