@@ -24,6 +24,48 @@ prop_compose! {
     }
 }
 
+/// TCP options of up to ten words: such as kernels say, odd ones, and any bytes.
+fn tcp_options() -> impl Strategy<Value = Vec<u8>> {
+    let said: Vec<&[u8]> = vec![
+        &[1],
+        &[2, 4, 5, 180],
+        &[2, 4, 0, 1],
+        &[3, 3, 7],
+        &[3, 3, 255],
+        &[4, 2],
+        &[5, 10, 0, 0, 0, 1, 0, 0, 0, 9],
+        &[8, 10, 0, 0, 0, 1, 0, 0, 0, 0],
+        &[0],
+        &[2, 0],
+        &[8, 200],
+    ];
+    let some = prop::collection::vec(prop::sample::select(said), 0..6).prop_map(|options| options.concat());
+    prop_oneof![some, prop::collection::vec(any::<u8>(), 0..40)].prop_map(|mut options| {
+        options.resize(options.len().min(40).next_multiple_of(4), 1);
+        options
+    })
+}
+
+prop_compose! {
+    /// A segment in a script, of one flow or the one that spoke last: flags that mean something, and numbers that are mostly right.
+    fn segment()(
+        what: u8, flags in prop::sample::select(vec![0x10u8, 0x10, 0x18, 0x38, 0x11, 2, 4, 0x14]), sequence in 0u8..2,
+        acknowledgement in 0u8..3, options in tcp_options(), length in prop::option::weighted(0.05, any::<u8>()),
+        urgent: [u8; 2], rest: [u8; 4],
+    ) -> Vec<u8> {
+        let what = what & 0x30 | 0x40 | if length.is_some() { 0x80 } else { 0 };
+        let urgent = if flags & 0x20 != 0 { &urgent[..] } else { &[] };
+        let head = [2, what, flags, 0, sequence, acknowledgement, (options.len() / 4) as u8];
+        [&head[..], &options, length.as_slice(), urgent, &rest].concat()
+    }
+}
+
+/// Something that happens outside, or time that passes, and any bytes behind it.
+fn event() -> impl Strategy<Value = Vec<u8>> {
+    let bytes = prop::collection::vec(any::<u8>(), 8..12);
+    (prop::sample::select(vec![6u8, 6, 7]), bytes).prop_map(|(op, bytes)| [&[op][..], &bytes].concat())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4000))]
     #[test]
@@ -80,21 +122,18 @@ proptest! {
 
     #[test]
     fn a_tcp_flow_keeps_its_promises_whatever_its_ends_do(
-        is_v6: bool,
-        steps in prop::collection::vec((prop::sample::select(vec![2u8, 3, 6, 6, 7]), prop::collection::vec(any::<u8>(), 8..12)), 1..150),
+        is_v6: bool, options in tcp_options(), steps in prop::collection::vec(prop_oneof![2 => segment(), 3 => event()], 1..150),
     ) {
         // Addresses of the script's, one of each family.
-        let to = if is_v6 { 137 } else { 5 };
-        let open = [2, 0, 2, to, 0, 0, 0, 0, 0xff, 0xff, 6, 0, 0, 0, 0, 2, 0, 0x10, to, 0, 0, 0, 0, 0xff, 0xff];
-        let script = steps.into_iter().flat_map(|(op, mut bytes)| {
-            if op <= 3 {
-                // One flow or the one that spoke last, flags that mean something, and numbers that are mostly right.
-                (bytes[0], bytes[2]) = (bytes[0] & 0x30, to);
-                bytes[1] = [0x10, 0x10, 0x18, 0x11, 2, 4, 0x14][usize::from(bytes[1] % 7)];
-                (bytes[3], bytes[4]) = (bytes[3] / 128, bytes[4] / 86);
+        let to = if is_v6 { 141 } else { 5 };
+        let syn = [&[2, 0x40, 2, to, 0, 0, (options.len() / 4) as u8][..], &options, &[0, 0, 0xff, 0xff]].concat();
+        let (connected, ack) = ([6, 0, 0, 0, 0], [2, 0, 0x10, to, 0, 0, 0, 0, 0xff, 0xff]);
+        let script = steps.into_iter().flat_map(|mut step| {
+            if step[0] == 2 {
+                step[3] = to;
             }
-            std::iter::once(op).chain(bytes)
+            step
         });
-        fuzz::gateway(&open.into_iter().chain(script).collect::<Vec<_>>());
+        fuzz::gateway(&syn.into_iter().chain(connected).chain(ack).chain(script).collect::<Vec<_>>());
     }
 }

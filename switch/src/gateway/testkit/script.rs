@@ -1,6 +1,8 @@
 //! A gateway driven by a script of bytes: hostile frames, a hostile world and a clock that leaps. What the fuzzer runs, and what
 //! every test run replays over its corpus.
 
+mod segment;
+
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -105,11 +107,11 @@ struct Stage {
     heard: Heard,
 }
 
-/// Runs a script to its end.
+/// Runs a script to its end. Tells how many bytes the host's TCP sockets were given.
 ///
 /// # Panics
 /// If the gateway breaks a promise: a frame that is wrong on a wire, a bound that does not hold, a timer that never rests.
-pub fn run(script: &[u8]) {
+pub fn run(script: &[u8]) -> usize {
     let limits = Limits {
         tcp_flows: 8,
         tcp_half_open: 6,
@@ -138,6 +140,7 @@ pub fn run(script: &[u8]) {
     stage.check();
     assert!(stage.gateway.flows(stage.now).is_empty() && stage.gateway.next_timer().is_none());
     assert!(stage.world.tcp.values().all(|tcp| tcp.closed || tcp.reset), "every TCP socket is closed");
+    stage.world.tcp.values().map(|tcp| tcp.outbox.len()).sum()
 }
 
 /// Gives bytes to a gateway as a DHCP client's message, and answers what it asks by them: with an address, and with a refusal.
@@ -413,35 +416,6 @@ impl Stage {
         self.frame(&grouped(to, ipv6_from(from, to, 255, 58, &message)), Offload::default());
     }
 
-    /// A segment of one of a few flows, with numbers near those that the gateway expects.
-    fn segment(&mut self, rest: &mut Reader<'_>) {
-        let (flow, flags, to) = (rest.byte(), rest.byte(), rest.address());
-        let sequence = self.heard.sequence.wrapping_add_signed(i32::from(rest.byte() as i8));
-        let acknowledgement = self.heard.acknowledgement.wrapping_add_signed(i32::from(rest.byte() as i8) * 8);
-        let options = rest.bytes(usize::from(flow >> 6) * 4);
-        let offset = ((5 + options.len() / 4) << 4) as u8;
-        let payload = vec![flow; usize::from(rest.word()) % 30_000 * usize::from(flow & 0x20 != 0)];
-        let (to, port, server) = match flow & 0x10 {
-            0 => (to, 1 + u16::from(flow & 3), 80 + u16::from(flow >> 2 & 3)),
-            _ => (self.heard.peer, self.heard.port, self.heard.peer_port),
-        };
-        let segment = [
-            &port.to_be_bytes()[..],
-            &server.to_be_bytes(),
-            &sequence.to_be_bytes(),
-            &acknowledgement.to_be_bytes(),
-            &[offset, flags],
-            &rest.word().to_be_bytes(),
-            &[0; 4],
-            &options,
-            &payload,
-        ]
-        .concat();
-        let kind = if to.is_ipv4() { GsoKind::TcpV4 } else { GsoKind::TcpV6 };
-        let gso = (payload.len() > 1400).then(|| Gso { kind, size: 1400.try_into().unwrap(), ecn: false });
-        self.frame(&ip(to, 6, &segment), Offload { checksum: Checksum::Partial { start: transport_at(to), offset: 16 }, gso });
-    }
-
     fn frame(&mut self, bytes: &[u8], offload: Offload) {
         // A reason is a value like any other here; that there is one is the point.
         let _ = self.gateway.frame(self.now, &Frame { bytes, offload }, &mut self.world);
@@ -514,6 +488,7 @@ impl Stage {
         while let Some((mut bytes, offload)) = self.world.emitted.pop_front() {
             assert!(bytes.len() <= FRAME_MAX && (offload.gso.is_some() || bytes.len() <= 1514));
             assert_eq!(bytes[6..12], GATEWAY_MAC.0);
+            assert_eq!(vnet::decode(&vnet::encode(&offload, &bytes), &bytes), Ok(offload), "{offload:?}");
             if let Checksum::Partial { start, offset } = offload.checksum {
                 assert!(checksum::finish(&mut bytes, start, offset));
             }
