@@ -5,7 +5,7 @@
 mod seeds;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -286,6 +286,22 @@ fn bless() {
     for (name, script) in gateway_scripts().into_iter().chain(seeds::segments::scripts()) {
         fs::write(corpus("gateway").join(name), script).unwrap();
     }
+}
+
+/// What is in a directory of this crate, by its name without an ending.
+fn names_in(directory: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(directory)).unwrap();
+    entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn every_fuzzer_is_replayed_and_has_a_corpus() {
+    let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(names_in("fuzz/fuzz_targets"), targets, "the fuzzers");
+    assert_eq!(names_in("tests/corpus"), targets, "the corpora");
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/Cargo.toml")).unwrap();
+    let is_built = |name: &String| manifest.contains(&format!("path = \"fuzz_targets/{name}.rs\""));
+    assert!(targets.iter().all(is_built), "cargo is told of each");
 }
 
 #[test]
