@@ -26,6 +26,11 @@ impl Life {
     const fn is_active(self) -> bool {
         matches!(self.state, State::Running | State::Paused | State::Restarting)
     }
+
+    /// Whether it is being removed while it ran, so that how it ends is still to come.
+    const fn is_ending(self) -> bool {
+        matches!(self.state, State::Dead) && self.supervised && self.exit_code.is_none()
+    }
 }
 
 impl Daemon {
@@ -113,7 +118,7 @@ impl Daemon {
     /// The exit code, once the container does not run and will not by itself.
     pub(crate) async fn wait(&self, word: &str) -> Result<i32> {
         let mut life = self.state().find(word)?.life.subscribe();
-        match life.wait_for(|life| !life.is_active()).await {
+        match life.wait_for(|life| !life.is_active() && !life.is_ending()).await {
             Ok(life) => Ok(life.exit_code.unwrap_or(NEVER_RAN)),
             Err(_) => Err(Error::missing(format!("container `{word}` was removed"))),
         }

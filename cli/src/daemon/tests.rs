@@ -133,14 +133,14 @@ async fn a_running_container_is_removed_by_force_alone() {
     let daemon = scratch.daemon();
     let (id, supervisor) = running(&daemon, named("web", spec(&[]))).await;
     assert_eq!(daemon.remove("web", false).await.unwrap_err().kind, Kind::Conflict);
-    let removal = tokio::spawn({
-        let daemon = std::sync::Arc::clone(&daemon);
-        async move { daemon.remove("web", true).await }
-    });
+    let (removal, waited) = (std::sync::Arc::clone(&daemon), std::sync::Arc::clone(&daemon));
+    let waited = tokio::spawn(async move { waited.wait("web").await });
+    let removal = tokio::spawn(async move { removal.remove("web", true).await });
     assert!(matches!(supervisor.hear().await, Some(ToSupervisor::Request { what: Request::Remove, .. })));
     supervisor.exit(137, false);
     drop(supervisor);
     removal.await.unwrap().unwrap();
+    assert_eq!(waited.await.unwrap().unwrap(), 137);
     assert!(!daemon.paths.container(&id).exists() && daemon.list(true).is_empty());
 }
 
