@@ -15,6 +15,10 @@ use crate::api::ErrorBody;
 pub(crate) enum Kind {
     /// The request makes no sense.
     Invalid,
+    /// It is longer than any may be.
+    TooLong,
+    /// Its end did not come.
+    Unfinished,
     /// No such container, network or port.
     Missing,
     /// It contradicts what there is.
@@ -47,6 +51,14 @@ impl Error {
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(Kind::Invalid, message)
+    }
+
+    pub(crate) fn too_long(message: impl Into<String>) -> Self {
+        Self::new(Kind::TooLong, message)
+    }
+
+    pub(crate) fn unfinished(message: impl Into<String>) -> Self {
+        Self::new(Kind::Unfinished, message)
     }
 
     pub(crate) fn missing(message: impl Into<String>) -> Self {
@@ -83,6 +95,8 @@ impl Error {
     const fn status(&self) -> StatusCode {
         match self.kind {
             Kind::Invalid => StatusCode::BAD_REQUEST,
+            Kind::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::Unfinished => StatusCode::REQUEST_TIMEOUT,
             Kind::Missing => StatusCode::NOT_FOUND,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::Failed | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,

@@ -5,11 +5,11 @@ mod events;
 mod networks;
 mod views;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    body::Body,
+    body::Bytes,
     extract::{DefaultBodyLimit, FromRequest, Request, State},
     http::StatusCode,
     middleware::{self, Next},
@@ -17,6 +17,7 @@ use axum::{
     routing::get,
 };
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::{
     Daemon,
@@ -26,6 +27,9 @@ use crate::api::{API_VERSION, Version};
 
 /// The longest body of a request: every port of the host published, TCP and UDP, comes to two thirds of it.
 const BODY_MAX: usize = 16 * 1024 * 1024;
+
+/// How long a body may take to come; the longest takes well under a second.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 
 type Shared = State<Arc<Daemon>>;
 
@@ -72,11 +76,21 @@ struct Input<T>(T);
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Input<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self> {
-        let bytes = axum::body::Bytes::from_request(request, state).await.map_err(|error| Error::invalid(error.to_string()))?;
+    async fn from_request(request: Request, _: &S) -> Result<Self> {
+        let bytes = body(request, BODY_PATIENCE).await?;
         let bytes: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(bytes).map(Self).map_err(|error| Error::invalid(format!("the request cannot be read: {error}")))
     }
+}
+
+async fn body(request: Request, patience: Duration) -> Result<Bytes> {
+    let Ok(body) = timeout(patience, Bytes::from_request(request, &())).await else {
+        return Err(Error::unfinished(format!("the request did not come to its end within {} s", patience.as_secs())));
+    };
+    body.map_err(|error| match error.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Error::too_long(format!("the request is longer than {} MiB", BODY_MAX / (1024 * 1024))),
+        _ => Error::invalid(format!("the request cannot be read: {error}")),
+    })
 }
 
 /// Done, and nothing to tell.
@@ -85,5 +99,62 @@ struct Done;
 impl IntoResponse for Done {
     fn into_response(self) -> Response {
         StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use futures_util::stream;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+    use crate::{
+        api::ErrorBody,
+        daemon::{error::Kind, testkit::Scratch},
+    };
+
+    /// The status and the message of the answer to a container that is to be created so.
+    async fn created(body: impl Into<Body>) -> (u16, String) {
+        let scratch = Scratch::new();
+        let daemon = scratch.daemon();
+        daemon.settled.send_replace(true);
+        let request = Request::post("/v1/containers").body(body.into()).unwrap();
+        let answer = TowerToHyperService::new(router(daemon)).call(request).await.unwrap();
+        let status = answer.status().as_u16();
+        let said = to_bytes(answer.into_body(), BODY_MAX).await.unwrap();
+        (status, serde_json::from_slice::<ErrorBody>(&said).unwrap().error)
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_body_that_is_too_long_is_refused_by_its_length() {
+        assert_eq!(created(vec![b' '; BODY_MAX + 1]).await, (413, "the request is longer than 16 MiB".to_owned()));
+        assert_eq!(created(vec![b' '; BODY_MAX]).await.0, 400);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn json_as_deep_as_it_likes_is_refused() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let in_a_choice = format!(r#"{{"spec":{{"command":[],"restart":{{"policy":"no","x":{deep}}}}}}}"#);
+        for body in [deep.clone(), format!(r#"{{"x":{deep}}}"#), format!(r#"{{"spec":{{"labels":{deep}}}}}"#), in_a_choice] {
+            let (status, why) = created(body).await;
+            assert!(status == 400 && why.starts_with("the request cannot be read: "), "{status}: {why}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_field_that_is_missing_is_named() {
+        for (body, field) in [(r#"{"name":"a"}"#, "spec"), (r#"{"spec":{}}"#, "command"), (r#"{"spec":{"command":["x"]}}"#, "process")] {
+            let (status, why) = created(body).await;
+            assert!(status == 400 && why.contains(&format!("missing field `{field}`")), "{status}: {why}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_body_that_never_ends_is_not_waited_for() {
+        let begun = stream::pending::<std::result::Result<Bytes, std::convert::Infallible>>();
+        let request = Request::new(Body::from_stream(begun));
+        assert_eq!(body(request, Duration::from_millis(10)).await.unwrap_err().kind, Kind::Unfinished);
     }
 }
