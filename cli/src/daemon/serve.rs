@@ -6,10 +6,14 @@
 //!        └────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Whoever starts a daemon holds daemon.lock, so a daemon that holds it knows that nobody waits for it to accept.
+//! Whoever starts a daemon holds daemon.lock, so a daemon that holds it knows that nobody waits for it to accept. A daemon whose root
+//! was removed meanwhile cannot be reached any more: it ends without the lock, and what another has put in its place is not its own.
 
 use std::{
     fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -46,11 +50,11 @@ pub(super) async fn until_idle(daemon: &Arc<Daemon>, ready: impl FnOnce() -> Res
     loop {
         let lock = tokio::select! {
             () = sockets.serve(daemon, &router) => return Ok(()),
-            lock = idle(daemon) => Some(lock),
+            lock = idle(daemon) => lock,
             _ = terminate.recv() => None,
         };
-        sockets.unlink(daemon)?;
-        let Some(_lock) = lock else { return Ok(()) };
+        let were_in_place = sockets.unlink()?;
+        let (Some(_lock), true) = (lock, were_in_place) else { return Ok(()) };
         let late = sockets.late(daemon, &router).await;
         if !late {
             return Ok(());
@@ -62,6 +66,7 @@ pub(super) async fn until_idle(daemon: &Arc<Daemon>, ready: impl FnOnce() -> Res
 struct Sockets {
     api: UnixListener,
     supervisors: channel::Listener,
+    places: [Place; 2],
 }
 
 impl Sockets {
@@ -76,16 +81,20 @@ impl Sockets {
         let supervisors = channel::Listener::bind(&new_supervisors)?;
         let path = SocketPath::new(&new_api).map_err(MainError::io("name the API's socket"))?;
         let api = UnixListener::bind(path.path()).map_err(MainError::io("listen for the API"))?;
-        fs::rename(&new_supervisors, paths.supervisor_socket()).map_err(MainError::io("put supervisor.sock in its place"))?;
-        fs::rename(&new_api, paths.socket()).map_err(MainError::io("put netloom.sock in its place"))?;
-        Ok(Self { api, supervisors })
+        let places = [
+            Place::take(&new_supervisors, paths.supervisor_socket()).map_err(MainError::io("put supervisor.sock in its place"))?,
+            Place::take(&new_api, paths.socket()).map_err(MainError::io("put netloom.sock in its place"))?,
+        ];
+        Ok(Self { api, supervisors, places })
     }
 
-    fn unlink(&self, daemon: &Daemon) -> Result<(), MainError> {
-        for path in [daemon.paths.socket(), daemon.paths.supervisor_socket()] {
-            store::remove_file(&path).map_err(|error| MainError::Restore(error.into()))?;
+    /// Removes both, as far as they are in their places; whether they were.
+    fn unlink(&self) -> Result<bool, MainError> {
+        let ours = self.places.each_ref().map(Place::is_ours);
+        for (place, _) in self.places.iter().zip(ours).filter(|(_, is_ours)| *is_ours) {
+            store::remove_file(&place.path).map_err(|error| MainError::Restore(error.into()))?;
         }
-        Ok(())
+        Ok(ours == [true; 2])
     }
 
     async fn serve(&self, daemon: &Arc<Daemon>, router: &Router) {
@@ -118,6 +127,32 @@ impl Sockets {
     }
 }
 
+/// The path of a socket of ours, where another daemon's may lie by now: a root that was removed can be made again while we run.
+struct Place {
+    path: PathBuf,
+    file: FileNumber,
+}
+
+/// A file's device and inode. It is no other file's while somebody has it open, as we have a socket that we listen on.
+type FileNumber = (u64, u64);
+
+impl Place {
+    /// Moves the socket at `bound` to `path`.
+    fn take(bound: &Path, path: PathBuf) -> io::Result<Self> {
+        let file = number(bound)?;
+        fs::rename(bound, &path)?;
+        Ok(Self { path, file })
+    }
+
+    fn is_ours(&self) -> bool {
+        number(&self.path).is_ok_and(|found| found == self.file)
+    }
+}
+
+fn number(path: &Path) -> io::Result<FileNumber> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
 /// Serves one connection; it counts as a client while it is open.
 fn client(daemon: &Arc<Daemon>, router: &Router, stream: UnixStream) {
     let service = TowerToHyperService::new(router.clone());
@@ -145,8 +180,8 @@ impl Drop for Count {
     }
 }
 
-/// Returns, with daemon.lock, when there has been nothing to do for long enough.
-async fn idle(daemon: &Daemon) -> Flock<File> {
+/// Returns, with daemon.lock, when there has been nothing to do for long enough; without it where there is no root any more.
+async fn idle(daemon: &Daemon) -> Option<Flock<File>> {
     let mut tick = interval(TICK);
     let mut since = Instant::now();
     loop {
@@ -156,12 +191,32 @@ async fn idle(daemon: &Daemon) -> Flock<File> {
         if busy {
             since = Instant::now();
         } else if since.elapsed() >= IDLE {
-            let file = start::open_lock(&daemon.paths.start_lock()).ok();
-            match file.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
-                Some(Ok(lock)) => return lock,
+            match start::open_lock(&daemon.paths.start_lock()).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+                Ok(Ok(lock)) => return Some(lock),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
                 // Somebody is about to come.
                 _ => since = Instant::now(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::testkit::Scratch;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn the_sockets_that_another_daemon_has_put_there_stay() {
+        let scratch = Scratch::new();
+        let daemon = scratch.daemon();
+        let paths = [daemon.paths.socket(), daemon.paths.supervisor_socket()];
+        let first = Sockets::bind(&daemon).unwrap();
+        fs::remove_dir_all(&daemon.paths.root).unwrap();
+        assert!(!first.unlink().unwrap(), "nothing is there");
+        daemon.paths.make_root().unwrap();
+        let second = Sockets::bind(&daemon).unwrap();
+        assert!(!first.unlink().unwrap() && paths.iter().all(|path| path.exists()));
+        assert!(second.unlink().unwrap() && !paths.iter().any(|path| path.exists()));
     }
 }

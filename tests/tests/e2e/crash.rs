@@ -18,7 +18,9 @@ for_both!(
     the_daemon_leaves_no_zombies,
     a_stopped_daemon_is_named_and_can_be_replaced,
     a_stopped_supervisor_is_named_and_its_container_can_be_removed,
-    a_paused_container_whose_daemon_and_supervisor_are_killed_ends_with_the_next_command
+    a_paused_container_whose_daemon_and_supervisor_are_killed_ends_with_the_next_command,
+    a_daemon_whose_root_is_gone_ends,
+    a_daemon_whose_root_is_another_s_ends_and_leaves_it_alone
 );
 for_root!(
     "Where no control group is delegated, as on the tests' machines, only root has limits.":
@@ -300,4 +302,25 @@ fn the_daemon_leaves_no_zombies(nl: &Netloom) {
     nl.ok("rm -f a");
     wait_until("the daemon has no child any more", || children().is_empty());
     assert_eq!(nl.daemon(), daemon);
+}
+
+fn a_daemon_whose_root_is_gone_ends(nl: &Netloom) {
+    let daemon = nl.daemon();
+    nl.host.ok(&format!("rm -r {}", nl.root().display()));
+    wait_until("it has ended", || !nl.host.path(&format!("/proc/{daemon}")).exists());
+    assert!(!nl.root().exists());
+}
+
+fn a_daemon_whose_root_is_another_s_ends_and_leaves_it_alone(nl: &Netloom) {
+    let first = nl.daemon();
+    nl.host.ok(&format!("rm -r {}", nl.root().display()));
+    nl.ok("run -d --name a sleep 1000");
+    let second = nl.daemon();
+    assert_ne!(first, second);
+    wait_until("the first has ended", || !nl.host.path(&format!("/proc/{first}")).exists());
+    for name in ["netloom.sock", "supervisor.sock"] {
+        assert!(nl.root().join(name).exists(), "{name} is gone");
+    }
+    assert_eq!(nl.daemon(), second);
+    nl.ok("exec a true");
 }
