@@ -1,6 +1,7 @@
 //! The shapes of the daemon's HTTP API, which are also what `--format json` prints.
 //!
 //! The API is HTTP/1.1 with JSON on `<root>/netloom.sock`. Every listing's row is here; keys are snake_case and only ever added.
+//! A connection on which nothing is asked for 10 s is closed; a request may have 16 MiB, and its body may take 30 s.
 //!
 //! | method and path | request | answer |
 //! |---|---|---|

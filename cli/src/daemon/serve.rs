@@ -20,7 +20,10 @@ use std::{
 
 use axum::Router;
 use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use netloom_runtime::{channel, socket_path::SocketPath};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::{
@@ -39,6 +42,10 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// How long a caller that has just connected may need to be seen.
 const LATE: Duration = Duration::from_millis(20);
+
+/// How long a client may take to say what it asks for, from its connection on and after each answer: as long as a supervisor for its
+/// hello. One that never does would keep a descriptor, and the daemon. Answers take as long as they take.
+const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until there is nothing to do, or SIGTERM. `ready` is called once, when both sockets accept.
 pub(super) async fn until_idle(daemon: &Arc<Daemon>, ready: impl FnOnce() -> Result<(), MainError>) -> Result<(), MainError> {
@@ -155,14 +162,20 @@ fn number(path: &Path) -> io::Result<FileNumber> {
 
 /// Serves one connection; it counts as a client while it is open.
 fn client(daemon: &Arc<Daemon>, router: &Router, stream: UnixStream) {
-    let service = TowerToHyperService::new(router.clone());
-    let count = Count::new(daemon);
+    let (count, router) = (Count::new(daemon), router.clone());
     tokio::spawn(async move {
         let _count = count;
-        if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-            tracing::debug!(%error, "a client's connection broke");
-        }
+        converse(router, stream, HEAD_PATIENCE).await;
     });
+}
+
+/// Answers what is asked on `stream`, until its other end closes it or has nothing to ask for longer than `patience`.
+async fn converse(router: Router, stream: UnixStream, patience: Duration) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(patience);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)).await {
+        tracing::debug!(%error, "a client's connection broke");
+    }
 }
 
 struct Count(Arc<Daemon>);
@@ -203,8 +216,73 @@ async fn idle(daemon: &Daemon) -> Option<Flock<File>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
     use crate::daemon::testkit::Scratch;
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// A client of a daemon that waits for [`PATIENCE`], which has said this.
+    async fn client_that_says(daemon: &Arc<Daemon>, words: &[u8]) -> UnixStream {
+        daemon.settled.send_replace(true);
+        let (mut client, stream) = UnixStream::pair().unwrap();
+        tokio::spawn(converse(api::router(Arc::clone(daemon)), stream, PATIENCE));
+        client.write_all(words).await.unwrap();
+        client
+    }
+
+    /// All that a client is told, until the daemon closes the connection.
+    async fn told(client: &mut UnixStream) -> String {
+        let mut said = Vec::new();
+        timeout(Duration::from_secs(10), client.read_to_end(&mut said)).await.expect("it is not closed").unwrap();
+        String::from_utf8(said).unwrap()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_client_that_asks_nothing_is_closed() {
+        let scratch = Scratch::new();
+        let daemon = scratch.daemon();
+        for words in ["", "GET /v1/vers", "GET /v1/version HTTP/1.1\r\nHost: netloom\r\n"] {
+            let mut client = client_that_says(&daemon, words.as_bytes()).await;
+            assert_eq!(told(&mut client).await, "", "{words:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_client_that_asks_nothing_more_is_closed() {
+        let scratch = Scratch::new();
+        let daemon = scratch.daemon();
+        let mut client = client_that_says(&daemon, b"GET /v1/version HTTP/1.1\r\nHost: netloom\r\n\r\n").await;
+        let said = told(&mut client).await;
+        assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn what_is_not_http_is_a_bad_request() {
+        let scratch = Scratch::new();
+        let daemon = scratch.daemon();
+        for words in [&b"hello, daemon\r\n\r\n"[..], b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", &[0xff; 100]] {
+            let said = told(&mut client_that_says(&daemon, words).await).await;
+            assert!(said.starts_with("HTTP/1.1 400 "), "{words:?}: {said}");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_answer_takes_as_long_as_it_takes() {
+        let scratch = Scratch::new();
+        let daemon = scratch.daemon();
+        let mut client = client_that_says(&daemon, b"GET /v1/events HTTP/1.1\r\nHost: netloom\r\n\r\n").await;
+        sleep(PATIENCE * 5).await;
+        daemon.events.tell("container", "start", "id", "the-late-one", &[]);
+        let mut said = String::new();
+        while !said.contains("the-late-one") {
+            let mut bytes = [0; 1024];
+            let count = timeout(Duration::from_secs(10), client.read(&mut bytes)).await.expect("it is not told").unwrap();
+            assert_ne!(count, 0, "the answer was cut after {said}");
+            said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn the_sockets_that_another_daemon_has_put_there_stay() {

@@ -6,6 +6,7 @@
 extern crate netloom_tests;
 
 mod attach;
+mod bad_clients;
 mod bad_input;
 mod bad_machine;
 mod clients;
