@@ -14,7 +14,7 @@
 //! | GET /v1/containers/{ref}/wait | | [`Waited`], once it has ended |
 //! | GET /v1/containers/{ref}/stats | | [`Stats`] |
 //! | POST, DELETE /v1/containers/{ref}/publications | [`Publications`] | [`PortBinding`] list: what was added; what is left |
-//! | GET, POST /v1/networks | [`CreateNetwork`] | [`Network`] list, [`Network`] |
+//! | GET, POST /v1/networks | [`CreateNetwork`] | [`Network`] list, [`CreatedNetwork`] |
 //! | GET, PATCH, DELETE /v1/networks/{name} | [`Settings`] | [`Network`] |
 //! | POST /v1/networks/prune | | [`Pruned`] |
 //! | POST /v1/networks/{name}/connect | [`ConnectNetwork`] | |
@@ -285,6 +285,15 @@ pub struct ConnectNetwork {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct DisconnectNetwork {
     pub container: String,
+}
+
+/// What came of `network create`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CreatedNetwork {
+    #[serde(flatten)]
+    pub network: Network,
+    /// What people should know, in words for them.
+    pub notes: Vec<String>,
 }
 
 /// What came of `network disconnect`.

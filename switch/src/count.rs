@@ -51,7 +51,7 @@ drop_reasons! {
     GroupSource = "group_source",
     /// The source is all zeros.
     ZeroSource = "zero_source",
-    /// The source belongs to the gateway or to another port.
+    /// The source is not the sender's: the gateway's, another port's, or nobody's on this network.
     SpoofedSource = "spoofed_source",
     /// A router advertisement or a redirect that is not the gateway's, or headers under which one could hide.
     RogueAdvertisement = "rogue_advertisement",

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Context, each, look, namespace, network_path};
 use crate::{
-    api::{ConnectNetwork, CreateNetwork, DisconnectNetwork, Disconnected, GatewayChoice, Network, Pruned, Settings},
+    api::{ConnectNetwork, CreateNetwork, CreatedNetwork, DisconnectNetwork, Disconnected, GatewayChoice, Network, Pruned, Settings},
     args::network::{CreateArgs, InspectArgs, LsArgs, NetworkCommand, PortCommand, PortSetArgs},
     error::CliError,
     output::{self, Format},
@@ -38,7 +38,7 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
         NetworkCommand::Disconnect(args) => {
             let body = DisconnectNetwork { container: args.container };
             let done: Disconnected = client.post(&format!("{}/disconnect", network_path(&args.network)), &body)?;
-            done.notes.iter().for_each(|note| output::aside(format_args!("netloom: {note}\n")));
+            tell(&done.notes);
             Ok(())
         }
         NetworkCommand::Attach(args) => namespace::attach(args, context),
@@ -48,6 +48,11 @@ pub fn network(command: NetworkCommand, context: &Context) -> Result<(), CliErro
             PortCommand::Set(args) => port_set(args, context),
         },
     }
+}
+
+/// Says what people should know, beside what was asked for.
+fn tell(notes: &[String]) {
+    notes.iter().for_each(|note| output::aside(format_args!("netloom: {note}\n")));
 }
 
 fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
@@ -75,8 +80,9 @@ fn create(args: CreateArgs, context: &Context) -> Result<(), CliError> {
         labels: args.labels.into_iter().collect(),
         options: settings(backend.chain(args.options).collect())?,
     };
-    let network: Network = context.client.post("/v1/networks", &body)?;
-    output::line(&network.name)
+    let created: CreatedNetwork = context.client.post("/v1/networks", &body)?;
+    tell(&created.notes);
+    output::line(&created.network.name)
 }
 
 fn ls(args: &LsArgs, context: &Context) -> Result<(), CliError> {

@@ -220,7 +220,7 @@ pub(crate) fn check_publications(state: &State, publications: &[Publication], id
     for holder in state.containers.values().filter(|other| Some(other.id()) != id) {
         if let Some(one) = holder.listeners.iter().find_map(|listening| held(&listening.listener)) {
             return Err(Error::conflict(format!("host port {} is taken", text(one)))
-                .hint(format!("container `{}` publishes it; choose another, or stop that container", holder.name())));
+                .hint(format!("container `{}` publishes it; choose another, or take it back: netloom publish rm", holder.name())));
         }
     }
     Ok(())

@@ -29,7 +29,7 @@ const RESERVED: [&str; 4] = [BRIDGE, "host", "none", "container"];
 
 impl Daemon {
     /// `network create`. `routes` are the host's, which a subnet of our choice avoids.
-    pub(crate) fn create_network(&self, request: CreateNetwork, routes: &[IpNet]) -> Result<api::Network> {
+    pub(crate) fn create_network(&self, request: CreateNetwork, routes: &[IpNet]) -> Result<api::CreatedNetwork> {
         let mut state = self.state();
         check_name("network", &request.name)?;
         if RESERVED.contains(&request.name.as_str()) {
@@ -41,6 +41,7 @@ impl Daemon {
         }
         let record = new_record(&state, request, routes, &self.paths.root.to_string_lossy())?;
         let name = record.name.clone();
+        let notes = overlaps(&state, record.subnet, routes);
         let leases = record.no_leases()?;
         let network = self.add_network(&mut state, record, leases)?;
         let kept = network.keep(&self.paths.networks());
@@ -50,7 +51,7 @@ impl Daemon {
         }
         let network = state.network(&name)?;
         self.events.tell("network", "create", &network.record.id, &name, &[("subnet", network.record.subnet.to_string())]);
-        Ok(view(&state, network))
+        Ok(api::CreatedNetwork { network: view(&state, network), notes })
     }
 
     /// Puts a network on the data plane.
@@ -191,7 +192,7 @@ fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet], instance:
         GatewayChoice::None => ipam::GatewayChoice::None,
         GatewayChoice::Address(address) => ipam::GatewayChoice::At(address),
     };
-    let pool = Pool::new(subnet, gateway, request.ip_range).map_err(|error| no_pool(&error))?;
+    let pool = Pool::new(subnet, gateway, request.ip_range).map_err(|error| no_pool(&error, chosen))?;
     let ipv6 = new_ipv6(state, &request, instance)?;
     let record = NetworkRecord {
         version: RECORD_VERSION,
@@ -214,10 +215,11 @@ fn new_record(state: &State, request: CreateNetwork, routes: &[IpNet], instance:
     Ok(record)
 }
 
-/// Why there can be no such subnet, gateway and range together.
-fn no_pool(error: &IpamError) -> Error {
+/// Why there can be no such subnet, which nobody may have asked for, gateway and range together.
+fn no_pool(error: &IpamError, chosen: bool) -> Error {
     let hint = match error {
         IpamError::TooSmall { .. } => "give a larger subnet, or --gateway none",
+        _ if chosen => "the subnet was chosen for it; say which one it is to be: --subnet",
         _ => "--gateway is an address and --ip-range a part of the network's subnet",
     };
     Error::invalid(error.to_string()).hint(hint)
@@ -250,7 +252,7 @@ fn new_ipv6(state: &State, request: &CreateNetwork, instance: &str) -> Result<Op
         (None, GatewayChoice::None) => ipam::GatewayChoice::None,
         (None, _) => ipam::GatewayChoice::First,
     };
-    let pool = Pool::new(subnet, gateway, request.ip_range6).map_err(|error| no_pool(&error))?;
+    let pool = Pool::new(subnet, gateway, request.ip_range6).map_err(|error| no_pool(&error, request.subnet6.is_none()))?;
     let overlaps = |other: &&Network| other.record.ipv6.is_some_and(|ipv6| ipv6.subnet == subnet) && request.subnet6.is_none();
     if let Some(other) = state.networks.values().find(overlaps) {
         return Err(Error::conflict(format!("{subnet} is the prefix of network `{}` already", other.record.name))
@@ -299,6 +301,18 @@ fn refuse_subnet(subnet: impl std::fmt::Display, reasons: &[(bool, &str)], examp
         Some((_, why)) => Err(Error::invalid(format!("{subnet} cannot be the subnet of a network: {why}")).hint(example)),
         None => Ok(()),
     }
+}
+
+/// What a subnet takes the place of: other networks' subnets, and what the host has routes to, of which the widest are named.
+fn overlaps(state: &State, subnet: Ipv4Net, routes: &[IpNet]) -> Vec<String> {
+    let overlap = |other: &Ipv4Net| subnet.contains(other) || other.contains(&subnet);
+    let networks = state.networks.values().map(|network| &network.record).filter(|record| overlap(&record.subnet));
+    let networks = networks.map(|record| format!("network `{}` has {}, too: a container cannot be on both", record.name, record.subnet));
+    let of_host: Vec<_> =
+        routes.iter().filter_map(|route| if let IpNet::V4(net) = route { Some(*net) } else { None }).filter(overlap).collect();
+    let widest = of_host.iter().filter(|net| !of_host.iter().any(|other| other != *net && other.contains(*net)));
+    let of_host = widest.map(|net| format!("the host has a route to {net}: no container reaches what of it is in {subnet}"));
+    networks.chain(of_host).collect()
 }
 
 fn choose(state: &State, routes: &[IpNet]) -> Result<Ipv4Net> {

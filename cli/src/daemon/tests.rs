@@ -531,7 +531,7 @@ fn network_names_and_subnets_that_cannot_be_are_refused() {
     }
     let outside = GatewayChoice::Address("10.1.0.1".parse().unwrap());
     assert!(try_one("lab", "10.0.0.0/24", outside).unwrap_err().message.contains("10.1.0.1"));
-    assert_eq!(try_one("lab", "10.0.0.0/24", GatewayChoice::None).unwrap().gateway, None);
+    assert_eq!(try_one("lab", "10.0.0.0/24", GatewayChoice::None).unwrap().network.gateway, None);
     assert_eq!(try_one("lab", "10.0.0.0/24", GatewayChoice::None).unwrap_err().kind, Kind::Conflict);
 }
 

@@ -20,6 +20,7 @@ for_both!(
     a_chosen_address_and_mac_are_kept,
     addresses_that_cannot_be_are_refused,
     networks_may_overlap_but_not_in_one_container,
+    a_subnet_that_hides_what_the_host_reaches_is_told,
     a_network_in_use_stays,
     prune_takes_only_what_nobody_uses,
     settings_change_while_it_runs,
@@ -250,6 +251,14 @@ fn networks_may_overlap_but_not_in_one_container(nl: &Netloom) {
         assert!([1, 125].contains(&tried.code) && tried.stderr.contains("overlap"), "{tried:?}");
     }
     assert!(!nl.ok("exec a ip -o link").contains("eth1"));
+}
+
+fn a_subnet_that_hides_what_the_host_reaches_is_told(nl: &Netloom) {
+    let told = |subnet: &str, name: &str| nl.run(&format!("network create --subnet {subnet} {name}")).exits(0).stderr;
+    assert_eq!(told("10.5.0.0/24", "blue"), "");
+    assert!(told("10.5.0.128/25", "part").contains("network `blue` has 10.5.0.0/24, too"));
+    let host = told("10.99.0.128/25", "hides");
+    assert!(host.contains("the host has a route to 10.99.0.0/24") && host.lines().count() == 1, "{host}");
 }
 
 fn a_network_in_use_stays(nl: &Netloom) {

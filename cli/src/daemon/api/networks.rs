@@ -15,7 +15,10 @@ use super::{
     Done, Input, Shared,
 };
 use crate::{
-    api::{ConnectNetwork, CreateNetwork, DetachNamespace, DisconnectNetwork, Disconnected, FdbChange, Network, Pruned, Settings},
+    api::{
+        ConnectNetwork, CreateNetwork, CreatedNetwork, DetachNamespace, DisconnectNetwork, Disconnected, FdbChange, Network, Pruned,
+        Settings,
+    },
     daemon::Daemon,
 };
 
@@ -35,14 +38,11 @@ async fn list(State(daemon): Shared) -> Json<Vec<Network>> {
     Json(daemon.list_networks())
 }
 
-async fn create(State(daemon): Shared, Input(request): Input<CreateNetwork>) -> Result<Json<Network>> {
-    let routes = match request.subnet {
-        Some(_) => Vec::new(),
-        None => host::routes().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a subnet is chosen without a look at the host's routes");
-            Vec::new()
-        }),
-    };
+async fn create(State(daemon): Shared, Input(request): Input<CreateNetwork>) -> Result<Json<CreatedNetwork>> {
+    let routes = host::routes().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "a network is made without a look at the host's routes");
+        Vec::new()
+    });
     daemon.create_network(request, &routes).map(Json)
 }
 
