@@ -193,7 +193,7 @@ impl TcpFlow {
         let news = self.heard.learn(segment);
         let payload = Payload::of(segment);
         let is_bare = payload.is_some_and(|payload| payload.bytes.is_empty()) && self.heard.acknowledgement == acknowledged;
-        if !(is_bare && self.probe.is_answered()) {
+        if !(is_bare && self.probe.take_answer()) {
             self.active = now;
         }
         let Ok(gone) = payload.map_or(Ok(0), |payload| self.send_straight(&payload, wire.outside)) else {
@@ -270,14 +270,14 @@ impl TcpFlow {
             return self.abort(now, Gone::Inside, wire);
         }
         self.turn(now, wire);
-        if self.may_be_forgotten() && now >= self.probe.due(self.active) {
+        if self.container_may_be_gone() && now >= self.probe.due(self.active) {
             self.probe.ask(now);
             segment::acknowledge(wire, self.setup.key, LastSent { sequence: self.last.next.wrapping_sub(1), ..self.last });
         }
     }
 
     /// Whether the container has closed its end, and has nothing to acknowledge.
-    fn may_be_forgotten(&self) -> bool {
+    fn container_may_be_gone(&self) -> bool {
         let socket = self.sockets.get::<Socket<'_>>(self.handle);
         self.gone.is_none() && socket.state() == State::CloseWait && socket.send_queue() == 0
     }
@@ -303,7 +303,7 @@ impl TcpFlow {
     pub(super) fn next_timer(&mut self, now: Time, limits: &Limits) -> Time {
         let idle = self.idle_until(limits);
         let idle = if self.rests() { idle.min(self.active + SLEEP_AFTER) } else { idle };
-        let idle = if self.may_be_forgotten() { idle.min(self.probe.due(self.active)) } else { idle };
+        let idle = if self.container_may_be_gone() { idle.min(self.probe.due(self.active)) } else { idle };
         if let Some(until) = self.owed {
             return until.min(idle);
         }

@@ -3,7 +3,7 @@
 //! A program that has shut down its sending side may wait for an answer for hours; of one that has closed its socket the kernel forgets
 //! the connection after a minute, and says nothing. The flow would be kept for as long as the server keeps its own end open. So the
 //! container is sent a segment that it has had before: who knows of the connection acknowledges it, and who does not resets it
-//! (RFC 9293, 3.8.4; RFC 5382, 5, asks exactly this of a NAT).
+//! (RFC 9293, 3.8.4; RFC 5382, 5, names this as a way for a NAT).
 //!
 //! ```text
 //!   silent ──EVERY──▶ asked ──acknowledged: no sign of life by itself──▶ silent
@@ -34,8 +34,8 @@ impl Probe {
         *self = Self { asked: Some(now), unanswered: true };
     }
 
-    /// Whether a segment without payload that acknowledges nothing new is an answer.
-    pub(super) fn is_answered(&mut self) -> bool {
+    /// Whether a segment without payload that acknowledges nothing new is an answer: the first one after a question is.
+    pub(super) fn take_answer(&mut self) -> bool {
         std::mem::take(&mut self.unanswered)
     }
 }

@@ -147,7 +147,7 @@ fn a_program_that_closed_its_end_may_wait_for_its_answer_as_long_as_an_open_conn
 }
 
 #[test]
-fn who_closed_its_end_is_asked_about_every_minute_and_not_more() {
+fn who_closed_its_end_is_asked_now_and_then() {
     let (mut lab, handle) = connected(config(), true);
     lab.socket(handle).close();
     lab.settle();
