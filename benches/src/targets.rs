@@ -112,7 +112,6 @@ const TARGETS: &[Target] = &[
     at_least("flows-tcp-up", "netloom-alone", 0.9),
     at_least("hostile-tcp", "netloom-alone", 0.8),
     at_least("hostile-nat", "netloom-alone", 0.8),
-    at_least("hostile-tcp", "netloom-aside", 0.8),
     at_least("hostile-nat", "netloom-aside", 0.8),
     at_least("lossy-up", "host-socket", 0.9),
     at_least("lossy-down", "host-socket", 0.9),
