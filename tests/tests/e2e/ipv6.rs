@@ -385,12 +385,12 @@ fn nobody_takes_anothers_address_or_is_a_router(nl: &Netloom) {
     let file = nl.host.write("spoof.py", script);
     nl.ok(&format!("run -d --name c --net six --cap-add NET_RAW -v {}:/spoof.py:ro sleep 1000", file.display()));
     nl.ok("exec c python3 /spoof.py");
-    let drops = nl.json("drops six --format json");
     let dropped = |reason: &str| {
+        let drops = nl.json("drops six --format json");
         let rows = drops.as_array().into_iter().flatten().filter(|row| row["reason"] == reason && row["container"] == "c");
         rows.filter_map(|row| row["frames"].as_u64()).sum::<u64>()
     };
-    assert_eq!([dropped("spoofed_source"), dropped("rogue_advertisement")], [2, 2], "{drops:#}");
+    wait_until("all four are dropped", || [dropped("spoofed_source"), dropped("rogue_advertisement")] == [2, 2]);
     let out = nl.ok("exec b ip -6 neigh show");
     let true_mac = at(&nl.inspect("a"), "networks.six.mac_address");
     assert!(out.lines().any(|line| line.contains(&a.to_string()) && line.contains(&true_mac)), "{out}");

@@ -109,7 +109,7 @@ fn a_resolver_that_changes_is_followed(nl: &Netloom) {
 fn a_resolver_file_that_is_replaced_is_followed(nl: &Netloom) {
     let _server = DnsServer::start(&nl.host, &[("files.example.test", Ipv4Addr::new(203, 0, 113, 9))]);
     // A directory of this host's own in the place of /etc, with all that is in the machine's.
-    nl.host.ok("sh -c 'mkdir /run/etc && cp -a /etc/passwd /etc/group /etc/nsswitch.conf /etc/subuid /etc/subgid /etc/ssl /etc/alternatives /run/etc/'");
+    nl.host.ok("sh -c 'mkdir /run/etc && cp -a /etc/passwd /etc/group /etc/nsswitch.conf /run/etc/; cp -a /etc/subuid /etc/subgid /run/etc/ || true'");
     nl.host.ok("mount --bind /run/etc /etc");
     let silent = "nameserver 10.99.0.200";
     nl.host.ok(&format!("sh -c 'echo {silent} > /etc/resolv.conf'"));
@@ -119,7 +119,8 @@ fn a_resolver_file_that_is_replaced_is_followed(nl: &Netloom) {
     nl.host.ok("sh -c 'echo nameserver 10.99.0.1 > /etc/new && mv /etc/new /etc/resolv.conf'");
     netloom_tests::wait_until("the renamed file is read", is_found);
     nl.host.ok(&format!("sh -c 'echo {silent} > /etc/silent && ln -s silent /etc/link && mv /etc/link /etc/resolv.conf'"));
-    netloom_tests::wait_until("the symlink is read", || !is_found());
+    // One that is late by chance is no sign.
+    netloom_tests::wait_until("the symlink is read", || (0..3).all(|_| !is_found()));
     nl.host.ok("sh -c 'echo nameserver 10.99.0.1 > /etc/other && ln -s other /etc/link && mv /etc/link /etc/resolv.conf'");
     netloom_tests::wait_until("the other symlink is read", is_found);
     nl.remove_all();

@@ -206,8 +206,8 @@ fn traceroute_and_mtr_of_linux_show_the_routers(nl: &Netloom) {
     for line in [
         format!("traceroute -n -q 1 -N 1 -w 5 -m 5 {FAR_IP}"),
         format!("traceroute -n -q 1 -N 1 -w 5 -m 5 -I {FAR_IP}"),
-        format!("mtr -n -r -c 1 -m 5 {FAR_IP}"),
-        format!("mtr -n -r -c 1 -m 5 --udp {FAR_IP}"),
+        format!("mtr -n -r -c 1 -i 0.2 -G 1 -m 5 {FAR_IP}"),
+        format!("mtr -n -r -c 1 -i 0.2 -G 1 -m 5 --udp {FAR_IP}"),
     ] {
         let out = nl.ok(&format!("exec a {line}"));
         let hops: Vec<_> =

@@ -167,6 +167,7 @@ fn the_gateway_s_address_leads_to_the_host_whatever_addresses_it_has(nl: &Netloo
             let _ = stream.map(|mut stream| std::io::Write::write_all(&mut stream, b"welcome"));
         }
     });
+    socket.set_read_timeout(None).expect("a socket takes it");
     std::thread::spawn(move || {
         let mut bytes = [0; 100];
         while let Ok((n, from)) = socket.recv_from(&mut bytes) {
@@ -183,7 +184,8 @@ fn the_gateway_s_address_leads_to_the_host_whatever_addresses_it_has(nl: &Netloo
             let heard = python(nl, "a", ask);
             heard.code == 0 && heard.text() == "welcome\nword"
         });
-        assert_eq!(nl.host.start(Place::Server, &format!("busybox nc -w 20 {address} 8080")).finish().text(), "inside");
+        let is_published = || nl.host.start(Place::Server, &format!("busybox nc -w 20 {address} 8080")).finish().text() == "inside";
+        wait_until("its own service is reached", is_published);
     };
     is_reached("10.99.0.2");
     nl.host.ok("ip addr del 10.99.0.2/24 dev eth0");

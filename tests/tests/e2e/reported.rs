@@ -22,7 +22,7 @@ for_both!(
     a_reader_that_pauses_gets_everything_in_either_direction,
     a_window_scales_and_losses_are_told_selectively,
     the_last_words_of_a_container_reach_a_server_that_is_slow_to_read,
-    what_a_router_refuses_fails_at_once_and_as_it_said,
+    what_a_router_refuses_fails_at_once,
     packets_to_a_loopback_address_reach_no_loopback_of_the_host,
 );
 
@@ -132,7 +132,7 @@ fn connections_on_which_nothing_goes_on_cost_no_processor_time(nl: &Netloom) {
         std::thread::sleep(Duration::from_millis(if full { 200 } else { 0 }));
         full && streams[2].write(&[7; 1 << 16]).is_err()
     });
-    daemon_rests(nl, Duration::from_secs(2));
+    daemon_rests(nl, Duration::from_secs(1));
     drop(streams);
     client.finish().exits(0);
 }
@@ -143,8 +143,8 @@ fn a_trickle_of_packets_costs_little_processor_time(nl: &Netloom) {
     nl.ok("run -d --name b sleep 1000");
     // A hundred a second each.
     let pings: Vec<_> =
-        [FAR_IP.to_string(), nl.ip("b")].iter().map(|to| nl.start(&format!("exec a ping -q -i 0.01 -c 300 {to}"))).collect();
-    daemon_rests(nl, Duration::from_secs(2));
+        [FAR_IP.to_string(), nl.ip("b")].iter().map(|to| nl.start(&format!("exec a ping -q -i 0.01 -c 150 {to}"))).collect();
+    daemon_rests(nl, Duration::from_secs(1));
     for ping in pings {
         assert!(ping.finish().exits(0).text().contains(" 0% packet loss"));
     }
@@ -197,7 +197,7 @@ fn the_last_words_of_a_container_reach_a_server_that_is_slow_to_read(nl: &Netloo
     }
 }
 
-fn what_a_router_refuses_fails_at_once_and_as_it_said(nl: &Netloom) {
+fn what_a_router_refuses_fails_at_once(nl: &Netloom) {
     nl.host.ok("ip netns exec server sysctl -q -w net.ipv4.ip_forward=1");
     let script = "import errno, socket\nfor to in '192.0.2.1', '192.0.2.2':\n  try: socket.create_connection((to, 80), 20)\n  \
                   except OSError as e: print(errno.errorcode[e.errno])\n";
@@ -267,8 +267,7 @@ fn traffic_that_is_over_leaves_no_memory_behind(nl: &Netloom) {
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || {
-                let mut bytes = vec![0; 1 << 16];
-                let mut stream = stream;
+                let (mut stream, mut bytes) = (stream, vec![0; 1 << 16]);
                 while let Ok(n @ 1..) = stream.read(&mut bytes) {
                     if stream.write_all(&bytes[..n]).is_err() {
                         return;
@@ -278,11 +277,15 @@ fn traffic_that_is_over_leaves_no_memory_behind(nl: &Netloom) {
         }
     });
     nl.ok("run -d --name a sleep 1000");
-    // A hundred megabytes there and back, three hundred connections that never read, two thousand short ones, and datagrams.
+    // Datagrams, which come first: a reset is lost in a flood of them, and not said again. Then a hundred megabytes there and back, three
+    // hundred connections that never read, and two thousand short ones.
     let script = format!(
         r"
 import socket, threading
 def connect(): return socket.create_connection(('{FAR_IP}', 9000), 20)
+for _ in range(40):
+    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _ in range(500): u.sendto(bytes(100), ('{FAR_IP}', 9001))
 s = connect()
 def send():
     for _ in range(1600): s.sendall(bytes(65536))
@@ -295,9 +298,6 @@ for s in deaf:
     try: s.send(bytes(400000))
     except OSError: pass
 for _ in range(2000): connect().close()
-for _ in range(40):
-    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    for _ in range(500): u.sendto(bytes(100), ('{FAR_IP}', 9001))
 "
     );
     let traffic = || {
@@ -309,17 +309,8 @@ for _ in range(40):
     let daemon = nl.daemon();
     let before = nl.host.memory(&[daemon]);
     traffic();
-    let mut more = 0;
     // What the C library holds is given back once things are calm.
-    let end = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < end {
-        more = nl.host.memory(&[daemon]) - before;
-        if more < 8192 {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    assert!(more < 8192, "{more} KiB");
+    wait_until("it has grown by less than 6 MiB", || nl.host.memory(&[daemon]) - before < 6144);
     drop(sink);
 }
 
@@ -397,12 +388,12 @@ fn a_daemon_that_was_stopped_for_a_while_goes_on(nl: &Netloom) {
     let daemon = nl.daemon();
     // As a machine that sleeps, or is moved.
     nl.host.kill(daemon, "STOP");
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(3));
     nl.host.kill(daemon, "CONT");
     stream.write_all(b"good morning").expect("it takes the bytes");
     client.expect("good morning");
     nl.ok("exec a getent ahostsv4 a");
-    daemon_rests(nl, Duration::from_secs(2));
+    daemon_rests(nl, Duration::from_secs(1));
     drop(stream);
     client.finish().exits(0);
 }
