@@ -4,9 +4,10 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     thread::JoinHandle,
+    time::Duration,
 };
 
-use netloom_tests::{FAR_IP, Netloom, Place};
+use netloom_tests::{DEADLINE, FAR_IP, Netloom, Place};
 
 for_both!(a_container_that_sends_anything_at_all_is_felt_by_nobody_else);
 
@@ -138,7 +139,9 @@ fn a_container_that_sends_anything_at_all_is_felt_by_nobody_else(nl: &Netloom) {
     talks.expect("talking");
     let bad = nl.inspect("bad");
     let [ip, ip6] = ["ip_address", "ip6_address"].map(|key| netloom_tests::at(&bad, &format!("networks.lab.{key}")));
-    let sent = nl.ok(&format!("exec bad python3 /hostile.py {seconds} {} {ip} {ip6}", std::process::id()));
+    let hostile = nl.start(&format!("exec bad python3 /hostile.py {seconds} {} {ip} {ip6}", std::process::id()));
+    let long = Duration::from_secs(seconds.parse().expect("whole seconds")) + DEADLINE;
+    let sent = hostile.finish_within(long).exits(0).text();
     let sent: u64 = sent.split(' ').next().and_then(|count| count.parse().ok()).expect("a count");
     assert!(sent > 1000, "{sent} frames were sent");
     let talked = talks.finish().exits(0).text();
