@@ -308,16 +308,18 @@ fn overlaps(state: &State, subnet: Ipv4Net, routes: &[IpNet]) -> Vec<String> {
     let overlap = |other: &Ipv4Net| subnet.contains(other) || other.contains(&subnet);
     let networks = state.networks.values().map(|network| &network.record).filter(|record| overlap(&record.subnet));
     let networks = networks.map(|record| format!("network `{}` has {}, too: a container cannot be on both", record.name, record.subnet));
-    let of_host: Vec<_> =
-        routes.iter().filter_map(|route| if let IpNet::V4(net) = route { Some(*net) } else { None }).filter(overlap).collect();
+    let of_host: Vec<_> = of_ipv4(routes).filter(overlap).collect();
     let widest = of_host.iter().filter(|net| !of_host.iter().any(|other| other != *net && other.contains(*net)));
     let of_host = widest.map(|net| format!("the host has a route to {net}: no container reaches what of it is in {subnet}"));
     networks.chain(of_host).collect()
 }
 
+fn of_ipv4(routes: &[IpNet]) -> impl Iterator<Item = Ipv4Net> {
+    routes.iter().filter_map(|route| if let IpNet::V4(net) = route { Some(*net) } else { None })
+}
+
 fn choose(state: &State, routes: &[IpNet]) -> Result<Ipv4Net> {
-    let of_host = routes.iter().filter_map(|route| if let IpNet::V4(net) = route { Some(*net) } else { None });
-    let taken: Vec<_> = of_host.chain(state.networks.values().map(|network| network.record.subnet)).collect();
+    let taken: Vec<_> = of_ipv4(routes).chain(state.networks.values().map(|network| network.record.subnet)).collect();
     subnet::choose(&taken)
         .ok_or_else(|| Error::conflict("no subnet is free: the host has routes to all of them").hint("name one with --subnet"))
 }
