@@ -3,7 +3,7 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     iter,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     sync::{
         Arc,
@@ -32,25 +32,24 @@ const RECEIVE_BUFFER: usize = 16 << 20;
 /// How long the receiver waits before it looks whether it shall end, and how long a greeting is repeated after.
 const TURN: Duration = Duration::from_millis(50);
 
-/// `udp-send PAYLOAD KPPS SECONDS (--to ADDRESS | --on ADDRESS)`
+/// `udp-send PAYLOAD KPPS SECONDS ADDRESS [--to ADDRESS]`
 #[derive(Clone, Debug, Args)]
 pub struct UdpSend {
     /// Bytes of payload
     payload: usize,
     kpps: f64,
     seconds: f64,
+    /// Where it sends from
+    on: SocketAddr,
+    /// Where to; without it, it waits for a greeting and sends to where that came from
     #[arg(long)]
     to: Option<SocketAddr>,
-    /// Waits here for a greeting, and sends to where it came from
-    #[arg(long, conflicts_with = "to")]
-    on: Option<SocketAddr>,
 }
 
-/// `udp-receive (--on ADDRESS | --greet ADDRESS)`
+/// `udp-receive ADDRESS [--greet ADDRESS]`
 #[derive(Clone, Debug, Args)]
 pub struct UdpReceive {
-    #[arg(long)]
-    on: Option<SocketAddr>,
+    on: SocketAddr,
     /// Greets a waiting sender until its datagrams come
     #[arg(long)]
     greet: Option<SocketAddr>,
@@ -99,7 +98,7 @@ impl UdpSend {
     }
 
     fn connected(&self) -> io::Result<UdpSocket> {
-        let socket = bound(self.on, self.to)?;
+        let socket = UdpSocket::bind(self.on)?;
         let Some(to) = self.to else {
             println!("{READY}");
             let (_, greeter) = socket.recv_from(&mut [0; 16])?;
@@ -111,19 +110,10 @@ impl UdpSend {
     }
 }
 
-/// A socket at an address, or at a port that the kernel chooses, of the family of where it sends.
-fn bound(on: Option<SocketAddr>, to: Option<SocketAddr>) -> io::Result<UdpSocket> {
-    let any = || match to {
-        Some(SocketAddr::V6(_)) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        _ => (Ipv4Addr::UNSPECIFIED, 0).into(),
-    };
-    UdpSocket::bind(on.unwrap_or_else(any))
-}
-
 impl UdpReceive {
     pub fn run(&self) -> Result<UdpReceived> {
         let failed = |source: io::Error| BenchError::Io { what: "receiving datagrams".into(), source };
-        let socket = bound(self.on, self.greet).map_err(failed)?;
+        let socket = UdpSocket::bind(self.on).map_err(failed)?;
         setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).map_err(|errno| failed(errno.into()))?;
         socket.set_read_timeout(Some(TURN)).map_err(failed)?;
         let over = ends_with_stdin();
@@ -167,10 +157,10 @@ mod tests {
 
     #[test]
     fn datagrams_leave_at_the_rate_that_was_asked_for() {
-        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let to = receiver.local_addr().unwrap();
-        let sent = UdpSend { payload: 64, kpps: 1.0, seconds: 0.1, to: Some(to), on: None }.run().unwrap();
+        let sent = UdpSend { payload: 64, kpps: 1.0, seconds: 0.1, on: "127.0.0.1:0".parse().unwrap(), to: Some(to) }.run().unwrap();
         // Never more than is due; a busy machine may make it fewer.
         assert!((1..=101).contains(&sent.datagrams), "{sent:?}");
         let mut buffer = [0; 128];

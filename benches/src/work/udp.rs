@@ -117,16 +117,16 @@ fn trial_of(peer: &Peer, way: Way, payload: usize, kpps: f64, seconds: f64) -> R
 }
 
 fn up(peer: &Peer, mut send: Command, mut receive: Command) -> Result<(String, Process)> {
-    receive.args(["--on", &peer.anywhere(PORT).to_string()]);
+    receive.arg(peer.anywhere(PORT).to_string());
     let receiver = Process::start_until(receive, READY)?;
-    send.args(["--to", &peer.at(PORT).to_string()]);
+    send.args([&peer.anywhere(0).to_string(), "--to", &peer.at(PORT).to_string()]);
     Ok((crate::process::run(send)?, receiver))
 }
 
 fn down(peer: &Peer, mut send: Command, mut receive: Command) -> Result<(String, Process)> {
-    send.args(["--on", &peer.anywhere(PORT).to_string()]);
+    send.arg(peer.anywhere(PORT).to_string());
     let sender = Process::start_until(send, READY)?;
-    receive.args(["--greet", &peer.at(PORT).to_string()]);
+    receive.args([&peer.anywhere(0).to_string(), "--greet", &peer.at(PORT).to_string()]);
     let receiver = Process::start_until(receive, READY)?;
     Ok((sender.output()?, receiver))
 }
