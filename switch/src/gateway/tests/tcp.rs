@@ -114,6 +114,13 @@ fn ten_megabytes_go_both_ways_unharmed() {
     }
 }
 
+/// What the container's socket has received since it was last asked.
+pub(super) fn heard(lab: &mut Lab, handle: smoltcp::iface::SocketHandle) -> Vec<u8> {
+    let mut received = Vec::new();
+    drain(lab, handle, &mut received);
+    received
+}
+
 /// Sends as much both ways and looks at what arrives.
 pub(super) fn exchange(lab: &mut Lab, handle: smoltcp::iface::SocketHandle, len: usize) {
     let data = pattern(len);
@@ -157,8 +164,7 @@ fn the_container_closes_first_and_still_hears_the_answer() {
     assert_eq!(lab.host().outbox, b"request");
     lab.host().inbox.extend(b"answer");
     lab.settle();
-    let mut received = Vec::new();
-    drain(&mut lab, handle, &mut received);
+    let received = heard(&mut lab, handle);
     assert_eq!(received, b"answer");
     lab.host().inbox_fin = true;
     lab.settle();
@@ -223,8 +229,7 @@ fn the_host_closes_first_and_still_hears_the_container() {
     lab.host().inbox.extend(b"greeting");
     lab.host().inbox_fin = true;
     lab.settle();
-    let mut received = Vec::new();
-    drain(&mut lab, handle, &mut received);
+    let received = heard(&mut lab, handle);
     assert_eq!((received.as_slice(), lab.state(handle)), (&b"greeting"[..], State::CloseWait));
     assert_eq!(lab.socket(handle).recv(|_| (0, ())), Err(RecvError::Finished));
     lab.socket(handle).send_slice(b"late words").unwrap();
@@ -280,8 +285,7 @@ fn what_a_server_said_before_it_reset_the_connection_reaches_the_container_befor
         lab.host().broken = Some(OutsideError::Reset);
         lab.socket(handle).send_slice(&pattern(upload)).unwrap();
         lab.settle();
-        let mut received = Vec::new();
-        drain(&mut lab, handle, &mut received);
+        let received = heard(&mut lab, handle);
         assert!(received == answer, "{} bytes came", received.len());
         assert_eq!(lab.state(handle), State::Closed);
         assert_eq!(lab.socket(handle).peek(1), Err(RecvError::InvalidState), "it does not look like the whole answer");

@@ -6,7 +6,7 @@ use smoltcp::socket::tcp::State;
 
 use super::{
     super::{testkit::*, *},
-    tcp::{connected, drain, exchange},
+    tcp::{connected, exchange, heard},
 };
 
 #[test]
@@ -34,8 +34,7 @@ fn a_flow_that_has_slept_goes_on_whoever_speaks_first() {
             lab.pass(Duration::from_secs(20));
             lab.host().inbox.extend(b"the host");
             lab.settle();
-            let mut received = Vec::new();
-            drain(&mut lab, handle, &mut received);
+            let received = heard(&mut lab, handle);
             assert_eq!(received, b"the host");
             lab.host().outbox.clear();
         }
@@ -69,8 +68,7 @@ fn a_flow_that_has_slept_ends_as_any_other() {
     lab.host().inbox.extend(b"last words");
     lab.host().inbox_fin = true;
     lab.settle();
-    let mut received = Vec::new();
-    drain(&mut lab, handle, &mut received);
+    let received = heard(&mut lab, handle);
     assert_eq!((received.as_slice(), lab.state(handle)), (&b"last words"[..], State::TimeWait));
     assert!(lab.host().closed && !lab.host().reset && lab.gateway.flows(lab.now).is_empty());
 
@@ -135,8 +133,7 @@ fn a_program_that_closed_its_end_may_wait_for_its_answer_as_long_as_an_open_conn
         lab.pass(Duration::from_secs(answer_after));
         lab.host().inbox.extend(b"answer");
         lab.settle();
-        let mut received = Vec::new();
-        drain(&mut lab, handle, &mut received);
+        let received = heard(&mut lab, handle);
         assert_eq!(received, b"answer");
         lab.pass(Duration::from_secs(7400));
         assert_eq!(lab.state(handle), State::FinWait2, "it is not over before its time");
