@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering::Relaxed},
@@ -19,7 +19,7 @@ use crate::{
     process::{Finished, Gathered, Running, children, words},
     terminal::Terminal,
     user::Who,
-    wait::wait_for,
+    wait::{wait_for, wait_until},
 };
 
 /// The host's address on its wire.
@@ -200,6 +200,14 @@ impl Host {
     #[track_caller]
     pub fn start(&self, place: Place, line: &str) -> Running {
         self.start_as(Who::Root, place, line)
+    }
+
+    /// Starts a server in the network outside; it listens at its port of [`FAR_IP`] by now.
+    #[track_caller]
+    pub fn serve(&self, line: &str, port: u16) -> Running {
+        let server = self.start(Place::Server, line);
+        wait_until("the server listens", || self.inside(Place::Server, || TcpStream::connect((FAR_IP, port)).is_ok()));
+        server
     }
 
     #[track_caller]

@@ -23,14 +23,7 @@ for_both!(
 
 /// A web server in the world outside, over a directory of the host's.
 fn web(nl: &Netloom, directory: &str) -> Running {
-    listening(nl, &format!("busybox httpd -f -p {FAR_IP}:8000 -h {directory}"), 8000)
-}
-
-/// A server in the world outside, once it listens at its port.
-fn listening(nl: &Netloom, line: &str, port: u16) -> Running {
-    let server = nl.host.start(Place::Server, line);
-    wait_until("the server listens", || nl.host.inside(Place::Server, || TcpStream::connect((FAR_IP, port)).is_ok()));
-    server
+    nl.host.serve(&format!("busybox httpd -f -p {FAR_IP}:8000 -h {directory}"), 8000)
 }
 
 fn curl_gets_and_puts_megabytes_by_http(nl: &Netloom) {
@@ -186,7 +179,7 @@ fn ssh_logs_in_and_carries_data_both_ways(nl: &Netloom) {
 
 fn iperf3_sends_and_gets_the_longest_datagrams_there_are(nl: &Netloom) {
     // To answer datagrams from the address that they were sent to.
-    let _server = listening(nl, &format!("iperf3 -s -B {FAR_IP}"), 5201);
+    let _server = nl.host.serve(&format!("iperf3 -s -B {FAR_IP}"), 5201);
     for direction in ["", "--reverse"] {
         // A socket's buffer holds three of them by default, and each arrives in 45 fragments.
         let result = nl.json(&format!("run --rm iperf3 -c {FAR_IP} -u -l 65507 -b 20M -t 1 -J {direction}"));

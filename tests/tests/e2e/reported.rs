@@ -2,7 +2,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
 
@@ -338,8 +338,7 @@ for buffer in None, 8192:
 fn a_page_comes_at_once_with_the_largest_mtu_and_with_small_and_large_buffers(nl: &Netloom) {
     let www = nl.host.make_dir("www");
     nl.host.write("www/page", vec![7; 5_000_000]);
-    let _server = nl.host.start(Place::Server, &format!("busybox httpd -f -p {FAR_IP}:8000 -h {}", www.display()));
-    wait_until("it listens", || nl.host.inside(Place::Server, || TcpStream::connect((FAR_IP, 8000)).is_ok()));
+    let _server = nl.host.serve(&format!("busybox httpd -f -p {FAR_IP}:8000 -h {}", www.display()), 8000);
     nl.ok("network create --mtu 65520 wide");
     let buffers = ["4096 4096 4096", "4096 16777216 33554432"].map(|buffers| format!("--sysctl 'net.ipv4.tcp_rmem={buffers}'"));
     for options in ["--net wide", &buffers[0], &buffers[1]] {

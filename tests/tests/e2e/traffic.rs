@@ -213,8 +213,7 @@ assert take(second, 600000) == b"s" * 300000 + b"c" * 300000
 print("all of it")
 "#;
     let (server, client) = (nl.host.write("server.py", SERVER), nl.host.write("client.py", CLIENT));
-    let _server = nl.host.start(Place::Server, &format!("python3 {}", server.display()));
-    wait_until("it listens", || nl.host.inside(Place::Server, || TcpStream::connect((SERVER_IP, 7000)).is_ok()));
+    let _server = nl.host.serve(&format!("python3 {}", server.display()), 7000);
     let said = nl.ok(&format!("run --rm -v {}:/client.py:ro python3 /client.py {FAR_IP}", client.display()));
     assert_eq!(said, "all of it");
 }
